@@ -1,1 +1,108 @@
-//! rcon
+//! rcon: run any command line with a budget, a cage and a receipt.
+//!
+//! Data flows one way: arguments ([`cli`]) and machine ([`host`]) become a plan ([`plan`], pure), the plan takes
+//! resources and starts a child ([`spawn`], [`child`]), which is waited for ([`supervise`]) and becomes an
+//! outcome and an exit status ([`outcome`]).
+
+pub mod cgroup;
+pub mod child;
+pub mod cli;
+pub mod commands;
+pub mod disks;
+pub mod error;
+pub mod explain;
+pub mod host;
+pub mod limits;
+pub mod outcome;
+pub mod plan;
+pub mod spawn;
+pub mod step;
+pub mod supervise;
+// The one module with unsafe code.
+#[allow(unsafe_code)]
+pub mod sys;
+pub mod value;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::Path;
+
+use cli::{Args, Format, Request};
+use error::Error;
+use host::Host;
+
+/// The whole life of the program; returns the exit status.
+#[must_use]
+pub fn main(argv: Vec<OsString>) -> i32 {
+    sys::plug_standard_descriptors();
+    let words = argv.get(1..).unwrap_or_default();
+    let result = match words.first().and_then(|word| commands::find(word)) {
+        Some(sub) => subcommand(sub, words),
+        None => cli::parse(words).and_then(|request| match request {
+            Request::Run(args) => run(&args),
+            Request::Print(text) => {
+                print(&text);
+                Ok(0)
+            }
+        }),
+    };
+    result.unwrap_or_else(|error| {
+        say(&error.to_string());
+        error.status()
+    })
+}
+
+/// Wraps a command.
+fn run(args: &Args) -> Result<i32, Error> {
+    let host = Host::read(Path::new("/"), args)?;
+    let path = std::env::var_os("PATH");
+    if let Some(format) = args.explain {
+        return explain(args, &host, path.as_deref(), format);
+    }
+    let mut plan = plan::plan(args, &host, path.as_deref())?;
+    let running = spawn::start(&mut plan)?;
+    let outcome = supervise::wait(running, &plan);
+    for message in outcome.messages(&plan, &args.limits) {
+        say(&message);
+    }
+    Ok(outcome.leave())
+}
+
+/// Prints the plan, and what it could not honour; 125 where a run would have been refused.
+fn explain(args: &Args, host: &Host, path: Option<&std::ffi::OsStr>, format: Format) -> Result<i32, Error> {
+    let lenient = Args { best_effort: true, ..args.clone() };
+    let plan = plan::plan(&lenient, host, path)?;
+    match format {
+        Format::Text => print(&explain::text(&plan, host)),
+        Format::Json => print(&format!("{:#}\n", explain::json(&plan, host))),
+    }
+    Ok(if plan.waived.is_empty() || args.best_effort { 0 } else { 125 })
+}
+
+fn subcommand(sub: &commands::Sub, words: &[OsString]) -> Result<i32, Error> {
+    let command = (sub.command)().bin_name(format!("rcon {}", sub.name));
+    match command.try_get_matches_from(words) {
+        Ok(matches) => (sub.run)(&matches),
+        Err(error) if !error.use_stderr() => {
+            print(&error.to_string());
+            Ok(0)
+        }
+        Err(error) => {
+            let text = error.to_string();
+            Err(Error::new(text.strip_prefix("error: ").unwrap_or(&text).trim_end()))
+        }
+    }
+}
+
+/// A message on standard error. Nobody is left to hear that it cannot be written.
+pub(crate) fn say(message: &str) {
+    let written = std::io::stderr().write_all(format!("{message}\n").as_bytes());
+    drop(written);
+}
+
+/// What was asked for, on standard output; a reader that has gone has had enough.
+pub(crate) fn print(text: &str) {
+    let mut out = std::io::stdout();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    drop(written);
+}

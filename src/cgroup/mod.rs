@@ -1,0 +1,460 @@
+//! Groups: made, filled in, and removed whatever happens. Version-less but for three things: how a process
+//! gets in, how a group is killed, and where out-of-memory kills are counted.
+
+pub mod layout;
+pub mod place;
+mod tree;
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open, openat};
+use nix::sys::stat::{Mode, mkdirat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+use crate::error::Error;
+use crate::limits::{Controller, Version, Write};
+use crate::plan::GroupPlan;
+pub use tree::{children, kill_tree, processes, remove_tree};
+
+/// The sticky bit marks a group as made by rcon: it means nothing on a cgroup directory, costs nothing to set
+/// at creation, and keeps `rcon gc` from groups of others that happen to be called rcon-something.
+pub const MODE: Mode = Mode::from_bits_truncate(0o1755);
+
+/// The groups of a run. Dropping them kills and removes what is left: the net below every early return.
+#[derive(Debug, Default)]
+pub struct Groups {
+    list: Vec<Group>,
+}
+
+#[derive(Debug)]
+struct Group {
+    plan: GroupPlan,
+    name: String,
+    parent: OwnedFd,
+    /// Held open and locked (shared) for as long as the group is in use: proof for others that it is.
+    dir: OwnedFd,
+    /// What a process writes `0` to in order to join.
+    entry: Option<OwnedFd>,
+    /// Controllers that we added to the parent's `cgroup.subtree_control`.
+    enabled: Vec<Controller>,
+    /// We sit in a leaf of the parent.
+    aside: bool,
+    removed: bool,
+    /// Out-of-memory kills before this run, in a group that is shared.
+    oom_before: u64,
+}
+
+/// Reads a small file of a group: `None` where the kernel has no such file, or it does not answer.
+#[must_use]
+pub fn read_at(dir: BorrowedFd, file: &str) -> Option<String> {
+    let fd = openat(dir, file, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).ok()?;
+    let mut text = Vec::new();
+    let mut buffer = [0_u8; 4096];
+    loop {
+        match nix::unistd::read(&fd, &mut buffer) {
+            Ok(0) => return String::from_utf8(text).ok(),
+            Ok(n) => text.extend_from_slice(buffer.get(..n)?),
+            Err(Errno::EINTR) => {}
+            Err(_) => return None,
+        }
+    }
+}
+
+/// Writes a value to a group's file in one write, as the kernel wants it.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn write_at(dir: BorrowedFd, file: &str, value: &str) -> Result<(), Errno> {
+    let fd = openat(dir, file, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+    match nix::unistd::write(&fd, value.as_bytes())? {
+        n if n == value.len() => Ok(()),
+        _ => Err(Errno::EIO),
+    }
+}
+
+/// The number behind `key` in a file of `key number` lines.
+#[must_use]
+pub fn keyed(text: &str, key: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.parse().ok())
+}
+
+const DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
+
+impl Groups {
+    /// Makes all groups of the plan and writes their limits. With `best_effort`, limits that the kernel refuses
+    /// become sentences in `waived`.
+    ///
+    /// # Errors
+    /// The first refusal; what was made by then is gone again.
+    pub fn acquire(plans: &[GroupPlan], best_effort: bool, waived: &mut Vec<String>) -> Result<Self, Error> {
+        let mut groups = Self { list: Vec::with_capacity(plans.len()) };
+        for plan in plans {
+            groups.list.push(Group::acquire(plan)?);
+            let Some(group) = groups.list.last_mut() else { continue };
+            for write in &plan.writes {
+                match group.write(write) {
+                    Err(error) if best_effort => {
+                        waived.push(format!("{}: {}", write.option, error.what));
+                    }
+                    result => result?,
+                }
+            }
+        }
+        Ok(groups)
+    }
+
+    /// The v2 group that the child is born in.
+    #[must_use]
+    pub fn born_in(&self) -> Option<BorrowedFd<'_>> {
+        self.list.iter().find(|g| g.plan.version == Version::V2).map(|g| g.dir.as_fd())
+    }
+
+    /// For each group, the descriptor that joining writes to; `-1` for one that the child is born in.
+    #[must_use]
+    pub fn entries(&self) -> Vec<i32> {
+        self.list.iter().map(|g| g.entry.as_ref().map_or(-1, crate::sys::number)).collect()
+    }
+
+    /// Opens the v2 group for joining, where the kernel could not create the child inside.
+    ///
+    /// # Errors
+    /// The file cannot be opened.
+    pub fn open_v2_entry(&mut self) -> Result<(), Errno> {
+        for group in self.list.iter_mut().filter(|g| g.plan.version == Version::V2) {
+            group.entry =
+                Some(openat(&group.dir, "cgroup.procs", OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())?);
+        }
+        Ok(())
+    }
+
+    /// How many processes of these groups the kernel killed for want of memory, and the memory peak in bytes
+    /// where it tells that.
+    #[must_use]
+    pub fn out_of_memory(&self) -> Option<(u64, Option<u64>)> {
+        let group = self.list.iter().find(|g| g.plan.controllers.contains(&Controller::Memory))?;
+        let killed = group.oom_kills()?.saturating_sub(group.oom_before);
+        if killed == 0 {
+            return None;
+        }
+        let file = match group.plan.version {
+            Version::V1 => "memory.max_usage_in_bytes",
+            Version::V2 => "memory.peak",
+        };
+        Some((killed, read_at(group.dir.as_fd(), file).and_then(|text| text.trim().parse().ok())))
+    }
+
+    /// Kills everything in the groups that are this run's alone. Asynchronous: the processes go when they can.
+    pub fn kill(&self) {
+        for group in self.list.iter().filter(|g| !g.removed && !g.plan.shared) {
+            kill_tree(group.dir.as_fd(), group.plan.version);
+        }
+    }
+
+    /// Tries to remove all groups. `true`: all are gone (or are shared and still used by others).
+    pub fn try_remove(&mut self) -> bool {
+        // Last made, first removed; one that stays must not keep the others.
+        let mut gone = true;
+        for group in self.list.iter_mut().rev() {
+            gone &= group.try_remove();
+        }
+        gone
+    }
+
+    /// The directories that could not be removed.
+    #[must_use]
+    pub fn left(&self) -> Vec<String> {
+        self.list
+            .iter()
+            .filter(|g| !g.removed)
+            .map(|g| g.plan.parent.join(&g.name).display().to_string())
+            .collect()
+    }
+}
+
+impl Drop for Groups {
+    fn drop(&mut self) {
+        for _ in 0..200 {
+            if self.try_remove() {
+                return;
+            }
+            self.kill();
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+}
+
+impl Group {
+    fn acquire(plan: &GroupPlan) -> Result<Self, Error> {
+        let failed = |what: String, errno: Errno| {
+            let option = plan.writes.first().map(|write| write.option.clone());
+            let error = Error { option, ..Error::new(what).errno(errno) };
+            match way_out(errno) {
+                Some(hint) => error.try_this(hint),
+                None => error,
+            }
+        };
+        let parent = open(&plan.parent, DIRECTORY, Mode::empty())
+            .map_err(|e| failed(format!("cannot open {}", plan.parent.display()), e))?;
+        let v2 = plan.version == Version::V2;
+        if v2 && !plan.controllers.is_empty() {
+            // Whoever takes a controller back from the parent first makes sure that nobody holds this lock.
+            lock_shared(parent.as_fd());
+        }
+        let (name, dir) = make(plan, parent.as_fd()).map_err(|e| {
+            failed(format!("cannot make the group {} in {}", plan.name, plan.parent.display()), e)
+        })?;
+        let mut group = Self {
+            name,
+            plan: plan.clone(),
+            parent,
+            dir,
+            entry: None,
+            enabled: Vec::new(),
+            aside: false,
+            removed: false,
+            oom_before: 0,
+        };
+        if plan.aside.is_some() {
+            group
+                .step_aside()
+                .map_err(|e| failed(format!("cannot leave {} for a leaf of it", plan.parent.display()), e))?;
+        }
+        for controller in &plan.enable {
+            group.enable(*controller).map_err(|e| {
+                failed(
+                    format!(
+                        "cannot enable the {} controller below {}",
+                        controller.name(),
+                        plan.parent.display()
+                    ),
+                    e,
+                )
+            })?;
+        }
+        if !v2 {
+            // `tasks`, not `cgroup.procs`: a single-threaded process that moves itself through it takes no
+            // global lock; the other way costs a grace period of 10 ms.
+            let entry = openat(&group.dir, "tasks", OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())
+                .map_err(|e| failed(format!("cannot open tasks in {}", group.path()), e))?;
+            group.entry = Some(entry);
+        }
+        if plan.shared {
+            group.oom_before = group.oom_kills().unwrap_or(0);
+        }
+        Ok(group)
+    }
+
+    fn path(&self) -> String {
+        self.plan.parent.join(&self.name).display().to_string()
+    }
+
+    fn write(&mut self, write: &Write) -> Result<(), Error> {
+        let mut last = Errno::ENOENT;
+        for (file, value) in &write.alternatives {
+            let mut result = write_at(self.dir.as_fd(), file, value);
+            if result == Err(Errno::ENOENT)
+                && self.plan.version == Version::V2
+                && !self.plan.controllers.is_empty()
+                && self.enable(write.controller).is_ok()
+            {
+                // Somebody took the controller back from the parent between our look and our lock.
+                result = write_at(self.dir.as_fd(), file, value);
+            }
+            match result {
+                Ok(()) => return self.verify(write),
+                Err(Errno::ENOENT) => {}
+                Err(errno) => {
+                    let error = Error::new(format!("cannot write {value:?} to {file} in {}", self.path()))
+                        .errno(errno)
+                        .option(&write.option);
+                    return Err(match write_hint(file, errno) {
+                        Some(hint) => error.try_this(hint),
+                        None => error,
+                    });
+                }
+            }
+            last = Errno::ENOENT;
+        }
+        let names: Vec<&str> = write.alternatives.iter().map(|(file, _)| *file).collect();
+        Err(Error::new(format!("this kernel has no {} in {}", names.join(" or "), self.path()))
+            .errno(last)
+            .option(&write.option))
+    }
+
+    fn verify(&self, write: &Write) -> Result<(), Error> {
+        let Some((file, wanted)) = &write.verify else { return Ok(()) };
+        let found = read_at(self.dir.as_fd(), file).unwrap_or_default();
+        if found.trim() == wanted {
+            return Ok(());
+        }
+        Err(Error::new(format!("the kernel gives {:?} of it ({file} in {})", found.trim(), self.path()))
+            .option(&write.option)
+            .try_this(
+                "ask only for what the enclosing group has (rcon --explain shows where the group goes)",
+            ))
+    }
+
+    fn enable(&mut self, controller: Controller) -> Result<(), Errno> {
+        write_at(self.parent.as_fd(), "cgroup.subtree_control", &format!("+{}", controller.name()))?;
+        self.enabled.push(controller);
+        Ok(())
+    }
+
+    fn step_aside(&mut self) -> Result<(), Errno> {
+        let Some(leaf) = &self.plan.aside else { return Ok(()) };
+        mkdirat(&self.parent, leaf.as_str(), MODE)?;
+        self.aside = true;
+        let dir = openat(&self.parent, leaf.as_str(), DIRECTORY, Mode::empty())?;
+        write_at(dir.as_fd(), "cgroup.procs", "0")
+    }
+
+    fn oom_kills(&self) -> Option<u64> {
+        let file = match self.plan.version {
+            Version::V1 => "memory.oom_control",
+            Version::V2 => "memory.events",
+        };
+        keyed(&read_at(self.dir.as_fd(), file)?, "oom_kill")
+    }
+
+    fn try_remove(&mut self) -> bool {
+        if self.removed {
+            return true;
+        }
+        if self.plan.shared && crate::sys::try_lock(self.dir.as_fd(), true).is_err() {
+            // Others are in it: the last one removes it.
+            self.removed = true;
+            return true;
+        }
+        match unlinkat(&self.parent, self.name.as_str(), UnlinkatFlags::RemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => {}
+            Err(_) if remove_tree(self.parent.as_fd(), OsStr::new(&self.name)) => {}
+            Err(_) => return false,
+        }
+        self.removed = true;
+        self.undo_parent();
+        true
+    }
+
+    /// Takes back what was changed in the parent, unless somebody has come to use it.
+    fn undo_parent(&mut self) {
+        if self.enabled.is_empty() && !self.aside {
+            return;
+        }
+        // Exclusive: no other run uses this parent. Other users show as child groups.
+        let alone = crate::sys::try_lock(self.parent.as_fd(), true).is_ok()
+            && !tree::has_children(self.parent.as_fd(), self.plan.aside.as_deref());
+        if alone {
+            for controller in self.enabled.drain(..) {
+                // Refused where a child has it enabled in turn: then somebody uses it, and it stays.
+                if write_at(self.parent.as_fd(), "cgroup.subtree_control", &format!("-{}", controller.name()))
+                    .is_err()
+                {
+                    break;
+                }
+            }
+        }
+        if let (true, Some(leaf)) = (self.aside, &self.plan.aside)
+            && write_at(self.parent.as_fd(), "cgroup.procs", "0").is_ok()
+            && unlinkat(&self.parent, leaf.as_str(), UnlinkatFlags::RemoveDir).is_ok()
+        {
+            self.aside = false;
+        }
+    }
+}
+
+/// Makes the group's directory, or joins it where it is shared; returns its name, opened and locked.
+fn make(plan: &GroupPlan, parent: BorrowedFd) -> Result<(String, OwnedFd), Errno> {
+    let mut name = plan.name.clone();
+    // A generated name that is taken gets a suffix; a shared one that vanishes under us is made again.
+    for attempt in 1..=100 {
+        let made = mkdirat(parent, name.as_str(), MODE);
+        match made {
+            Ok(()) => {}
+            Err(Errno::EEXIST) if plan.shared => {}
+            Err(Errno::EEXIST) => {
+                name = format!("{}.{attempt}", plan.name);
+                continue;
+            }
+            Err(errno) => return Err(errno),
+        }
+        match openat(parent, name.as_str(), DIRECTORY | OFlag::O_NOFOLLOW, Mode::empty()) {
+            Ok(dir) => {
+                // Fails while the last user of a shared group is removing it: it is gone in a moment.
+                if crate::sys::try_lock(dir.as_fd(), false).is_ok() && is_alive(dir.as_fd()) {
+                    return Ok((name, dir));
+                }
+            }
+            Err(Errno::ENOENT) => {}
+            Err(errno) => return Err(errno),
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    Err(Errno::EBUSY)
+}
+
+/// A group that was removed keeps its directory for those who have it open, but has no files.
+fn is_alive(dir: BorrowedFd) -> bool {
+    nix::unistd::faccessat(dir, "cgroup.procs", nix::unistd::AccessFlags::F_OK, nix::fcntl::AtFlags::empty())
+        .is_ok()
+}
+
+/// Somebody who holds the lock exclusively is taking controllers back, which takes a moment; a stranger who
+/// holds it for ever must not stop us.
+fn lock_shared(dir: BorrowedFd) {
+    for _ in 0..50 {
+        if crate::sys::try_lock(dir, false).is_ok() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+}
+
+fn way_out(errno: Errno) -> Option<&'static str> {
+    match errno {
+        Errno::EACCES | Errno::EPERM => Some(
+            "as root, or where a subtree is delegated: systemd-run --user --scope -p Delegate=yes rcon ...",
+        ),
+        Errno::EROFS => {
+            Some("mount -o remount,rw the cgroup file system (in a container: let it have a writable one)")
+        }
+        Errno::EAGAIN => {
+            Some("cgroup.max.descendants or cgroup.max.depth of an enclosing group is reached: raise it")
+        }
+        Errno::ENOSPC => Some("the kernel has no room for another group: rcon gc removes stale ones"),
+        _ => None,
+    }
+}
+
+fn write_hint(file: &str, errno: Errno) -> Option<&'static str> {
+    match (file, errno) {
+        ("cpu.cfs_quota_us", Errno::EINVAL) => {
+            Some("on cgroup v1 a group cannot have more CPU time than the one around it: ask for less")
+        }
+        (_, Errno::ENODEV) => Some("name a disk that takes limits (lsblk lists disks)"),
+        ("cpuset.cpus" | "cpuset.mems", Errno::EACCES | Errno::EINVAL | Errno::ERANGE) => {
+            Some("ask only for what the enclosing group has")
+        }
+        (_, Errno::EACCES | Errno::EPERM) => way_out(Errno::EACCES),
+        _ => None,
+    }
+}
+
+/// A hierarchy's directory opened for looking through it.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn open_dir(path: &Path) -> Result<OwnedFd, Errno> {
+    open(path, DIRECTORY, Mode::empty())
+}
+
+/// A group below an open one, not through a link.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn open_child(dir: BorrowedFd, name: &OsStr) -> Result<OwnedFd, Errno> {
+    openat(dir, name.as_bytes(), DIRECTORY | OFlag::O_NOFOLLOW, Mode::empty())
+}

@@ -1,0 +1,77 @@
+//! A group with the groups below it: listed, killed, removed.
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+use nix::dir::{Dir, Type};
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::stat::Mode;
+use nix::unistd::{Pid, UnlinkatFlags, unlinkat};
+
+use super::{open_child, read_at, write_at};
+use crate::limits::Version;
+
+/// The names of the groups directly below.
+#[must_use]
+pub fn children(dir: BorrowedFd) -> Vec<OsString> {
+    // A description of its own: reading a directory moves its position.
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let Ok(mut listing) = Dir::openat(dir, ".", flags, Mode::empty()) else { return Vec::new() };
+    let names = listing.iter().flatten().filter(|entry| entry.file_type() == Some(Type::Directory));
+    names
+        .map(|entry| OsString::from_vec(entry.file_name().to_bytes().to_vec()))
+        .filter(|name| name != "." && name != "..")
+        .collect()
+}
+
+/// Are there groups below, other than `except`?
+#[must_use]
+pub(super) fn has_children(dir: BorrowedFd, except: Option<&str>) -> bool {
+    children(dir).iter().any(|name| Some(name.as_os_str()) != except.map(OsStr::new))
+}
+
+/// The processes in the group, without those of groups below it.
+///
+/// The file is opened anew each time: on v1 a descriptor that is kept shows a list that is kept.
+#[must_use]
+pub fn processes(dir: BorrowedFd) -> Vec<Pid> {
+    let text = read_at(dir, "cgroup.procs").unwrap_or_default();
+    // 0 is a process of another pid namespace, which cannot be named from here.
+    text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).map(Pid::from_raw).collect()
+}
+
+/// Sends SIGKILL to all processes in the group and below. On v2 in one step that no fork outruns; on v1 once to
+/// each, after forbidding new ones where the pids controller is mounted: the caller repeats it until all are gone.
+pub fn kill_tree(dir: BorrowedFd, version: Version) {
+    if version == Version::V2 && write_at(dir, "cgroup.kill", "1").is_ok() {
+        return;
+    }
+    // Without these files there is nothing to forbid or to thaw; the signals below are what counts.
+    let forbidden = write_at(dir, "pids.max", "0");
+    let thawed = if version == Version::V1 { write_at(dir, "freezer.state", "THAWED") } else { Ok(()) };
+    debug_assert!(forbidden != Err(Errno::EBADF) && thawed != Err(Errno::EBADF));
+    for pid in processes(dir) {
+        // ESRCH: gone already.
+        if let Err(errno) = kill(pid, Signal::SIGKILL) {
+            debug_assert!(errno == Errno::ESRCH || errno == Errno::EPERM);
+        }
+    }
+    for name in children(dir) {
+        if let Ok(child) = open_child(dir, &name) {
+            kill_tree(child.as_fd(), version);
+        }
+    }
+}
+
+/// Removes the group `name` and the groups below it, deepest first. `false`: something is still in one of them.
+pub fn remove_tree(parent: BorrowedFd, name: &OsStr) -> bool {
+    if let Ok(dir) = open_child(parent, name) {
+        for child in children(dir.as_fd()) {
+            remove_tree(dir.as_fd(), &child);
+        }
+    }
+    matches!(unlinkat(parent, name.as_bytes(), UnlinkatFlags::RemoveDir), Ok(()) | Err(Errno::ENOENT))
+}

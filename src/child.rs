@@ -1,0 +1,71 @@
+//! The child's side: runs the steps and becomes the command. Only async-signal-safe calls, no allocation, no
+//! formatting, no panic: the child has numbers, the parent has the words.
+
+use std::ffi::{CString, c_char};
+
+use nix::errno::Errno;
+
+use crate::step::{Exec, Step};
+use crate::sys;
+use crate::sys::signals::Inherited;
+
+/// What the steps need, made before the child is.
+#[allow(missing_debug_implementations)] // raw pointers and signal sets say nothing to a reader
+pub struct Kit<'a> {
+    /// The steps, in order.
+    pub steps: &'a [Step],
+    /// For each group, the descriptor to join through; -1: the child is born inside.
+    pub entries: &'a [i32],
+    /// The caller's signal state.
+    pub signals: Inherited,
+    /// The argument vector of the command, ending with null.
+    pub argv: &'a [*const c_char],
+    /// The environment of the command, ending with null.
+    pub envp: *const *const c_char,
+    /// Where a failure is reported: 4 bytes step number, 4 bytes errno.
+    pub report: i32,
+}
+
+/// Runs the steps. Comes back never: the last step becomes the command, a failure is reported.
+pub fn run(kit: &Kit) -> ! {
+    for (number, step) in kit.steps.iter().enumerate() {
+        if let Err(errno) = take(step, kit) {
+            sys::report_failure(kit.report, number as u32, errno);
+            sys::leave(125);
+        }
+    }
+    sys::report_failure(kit.report, u32::MAX, Errno::EINVAL);
+    sys::leave(125)
+}
+
+fn take(step: &Step, kit: &Kit) -> Result<(), Errno> {
+    match step {
+        Step::Join(group) => match kit.entries.get(*group) {
+            Some(entry) if *entry >= 0 => sys::write_number(*entry, b"0"),
+            Some(_) => Ok(()),
+            None => Err(Errno::EINVAL),
+        },
+        Step::RestoreSignals => kit.signals.restore(),
+        Step::Exec(exec) => Err(execute(exec, kit)),
+    }
+}
+
+/// Tries the candidates as execvp(3) does: goes on where a file is not there or not reachable, remembers that
+/// one was there and could not be executed.
+fn execute(exec: &Exec, kit: &Kit) -> Errno {
+    let mut answer = Errno::ENOENT;
+    for candidate in &exec.candidates {
+        match sys::execute(candidate, kit.argv, kit.envp) {
+            Errno::EACCES => answer = Errno::EACCES,
+            Errno::ENOENT | Errno::ENOTDIR | Errno::ESTALE | Errno::ENODEV | Errno::ETIMEDOUT => {}
+            other => return other,
+        }
+    }
+    answer
+}
+
+/// The pointers of a vector of strings, ending with null. They are good for as long as `words` is.
+#[must_use]
+pub fn pointers(words: &[CString]) -> Vec<*const c_char> {
+    words.iter().map(|word| word.as_ptr()).chain(std::iter::once(std::ptr::null())).collect()
+}

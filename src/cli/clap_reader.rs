@@ -1,0 +1,115 @@
+//! clap: the words of help and of every mistake, and the reader of what the plain one leaves to it.
+
+use std::ffi::OsString;
+
+use clap::error::ErrorKind;
+use clap::{Arg, ArgAction, Command};
+
+use super::options::{self, Opt, Takes};
+use super::{Args, apply};
+use crate::error::Error;
+
+const EXAMPLES: &str = "\
+Examples:
+  rcon --cpu 30% --mem 256M --pids 64 -- make test    a budget for a command and all its children
+  rcon --io-write /data:10M -- tar xf backup.tar      10 MiB/s to the disk that holds /data
+  rcon --mem 25% --explain -- ./server                what would be done here, without doing it
+
+Exit status: the command's own; when a signal ended it, rcon dies of the same signal (a shell
+shows 128+N). 125: rcon failed and the command did not run; 126: the command cannot be executed;
+127: it was not found.";
+
+/// The whole command line as clap sees it; help, completions and the man page are made from it.
+#[must_use]
+pub fn command() -> Command {
+    let about =
+        "Run a command with a budget: limits on CPU, memory, tasks and I/O that hold for all its processes";
+    let whole = run_form().about(about).after_help(EXAMPLES).max_term_width(100);
+    crate::commands::all().iter().fold(whole, |whole, sub| whole.subcommand((sub.command)()))
+}
+
+/// Without subcommands, which the first word alone tells: in any other place their names are commands to wrap.
+fn run_form() -> Command {
+    Command::new("rcon")
+        .version(env!("CARGO_PKG_VERSION"))
+        .override_usage("rcon [OPTIONS] [--] COMMAND [ARG]...\n       rcon SUBCOMMAND ...")
+        .disable_help_subcommand(true)
+        .args(options::all().map(arg))
+        .arg(
+            Arg::new("COMMAND")
+                .num_args(0..)
+                .trailing_var_arg(true)
+                .value_parser(clap::value_parser!(OsString))
+                .hide(true),
+        )
+}
+
+fn arg(option: &'static Opt) -> Arg {
+    let arg = Arg::new(option.name).long(option.name).short(option.short).help(option.help);
+    let arg = match option.heading {
+        Some(heading) => arg.help_heading(heading),
+        None => arg.hide(true),
+    };
+    let words = clap::value_parser!(OsString);
+    match option.takes {
+        Takes::Nothing => arg.action(ArgAction::SetTrue).overrides_with(option.name),
+        Takes::Value(name) => {
+            arg.action(ArgAction::Append).value_name(name).value_parser(words).allow_hyphen_values(true)
+        }
+        Takes::Optional(name) => arg
+            .action(ArgAction::Append)
+            .value_name(name)
+            .value_parser(words)
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value(""),
+    }
+}
+
+pub(super) enum Parsed {
+    Args(Args),
+    Print(String),
+}
+
+/// Reads the words after the program's name.
+pub(super) fn parse(words: &[OsString]) -> Result<Parsed, Error> {
+    let argv = std::iter::once(OsString::from("rcon")).chain(words.iter().cloned());
+    let matches = match run_form().try_get_matches_from(argv) {
+        Ok(matches) => matches,
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            // Help is asked for: it lists the subcommands too.
+            return Ok(Parsed::Print(match error.kind() {
+                ErrorKind::DisplayVersion => error.to_string(),
+                _ => command().render_help().to_string(),
+            }));
+        }
+        Err(error) => {
+            let text = error.to_string();
+            let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end().to_owned();
+            return Err(Error::new(text));
+        }
+    };
+    let mut occurrences: Vec<(usize, &'static Opt, Option<OsString>)> = Vec::new();
+    for option in options::all() {
+        let Some(indices) = matches.indices_of(option.name) else { continue };
+        if option.takes == Takes::Nothing {
+            if matches.get_flag(option.name) {
+                occurrences.extend(indices.map(|at| (at, option, None)));
+            }
+            continue;
+        }
+        let values = matches.get_many::<OsString>(option.name).into_iter().flatten();
+        let optional = matches!(option.takes, Takes::Optional(_));
+        occurrences.extend(indices.zip(values).map(|(at, value)| {
+            let value = (!(optional && value.is_empty())).then(|| value.clone());
+            (at, option, value)
+        }));
+    }
+    occurrences.sort_by_key(|(at, ..)| *at);
+    let mut args = Args::default();
+    for (_, option, value) in &occurrences {
+        apply(&mut args, option, value.as_deref())?;
+    }
+    args.command.extend(matches.get_many::<OsString>("COMMAND").into_iter().flatten().cloned());
+    Ok(Parsed::Args(args))
+}

@@ -1,0 +1,194 @@
+//! What the user said: the argument vector becomes [`Args`], plain data. No I/O, nothing of the machine.
+//!
+//! Two readers fill the same `Args` through the same table of options (`options`): a plain loop for the plain
+//! case, which costs next to nothing, and clap for everything else (help, version, short options, and the
+//! words of every mistake). A property test holds the two equal.
+
+mod clap_reader;
+pub mod options;
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+
+use crate::cgroup::layout::Layout;
+use crate::error::{Error, printable};
+use crate::limits::{Asked, Limit, Value};
+
+pub use clap_reader::command;
+use options::{Apply, Opt, Takes};
+
+/// What `--explain` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// All that was said about a run.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Args {
+    /// The command and its arguments.
+    pub command: Vec<OsString>,
+    /// `--command`: a line for `sh -c`, instead of words.
+    pub shell_line: Option<OsString>,
+    /// Limits in order.
+    pub limits: Vec<Asked>,
+    /// `--dev`: the place of I/O rules that name none.
+    pub dev: Option<String>,
+    /// Print the plan and stop.
+    pub explain: Option<Format>,
+    /// Go on without what cannot be applied.
+    pub best_effort: bool,
+    /// Say nothing about out-of-memory kills.
+    pub quiet: bool,
+    /// Wait for all processes of the group instead of ending them with the command.
+    pub wait_all: bool,
+    /// A named group that several runs may share.
+    pub group: Option<String>,
+    /// Where groups go, instead of below the caller's own.
+    pub cgroup_parent: Option<PathBuf>,
+    /// Groups may go where the caller's own limits do not reach.
+    pub allow_escape: bool,
+}
+
+impl Args {
+    /// Is a cgroup needed for this run at all?
+    #[must_use]
+    pub fn needs_group(&self) -> bool {
+        !self.limits.is_empty() || self.group.is_some() || self.cgroup_parent.is_some()
+    }
+
+    /// Must the v2 tree be looked at although no asked limit is ruled there: where a v1 run is tracked in it.
+    #[must_use]
+    pub fn needs_v2_chain(&self, layout: &Layout) -> bool {
+        layout.v1.is_empty()
+    }
+
+    /// Checks and fills in what depends on several options at once; both readers end here.
+    fn finish(mut self) -> Result<Self, Error> {
+        if let Some(line) = self.shell_line.take() {
+            if !self.command.is_empty() {
+                return Err(Error::new("both --command and a command after the options: give one of them"));
+            }
+            self.command = vec!["sh".into(), "-c".into(), line];
+        }
+        if let Some(dev) = &self.dev {
+            for asked in &mut self.limits {
+                if let Value::Io(rule) = &mut asked.value
+                    && rule.place.is_none()
+                {
+                    rule.place = Some(dev.clone());
+                }
+            }
+        }
+        if self.command.is_empty() && self.explain.is_none() {
+            return Err(Error::new("no command given")
+                .try_this("rcon --cpu 30% --mem 256M -- cmd arg...   (rcon --help shows more)"));
+        }
+        Ok(self)
+    }
+}
+
+/// What the argument vector asks for.
+#[derive(Debug)]
+pub enum Request {
+    /// Wrap a command.
+    Run(Box<Args>),
+    /// Print this on standard output and leave with 0: help or version.
+    Print(String),
+}
+
+/// Reads the words after the program's name.
+///
+/// # Errors
+/// What is wrong, naming the option.
+pub fn parse(words: &[OsString]) -> Result<Request, Error> {
+    match parse_plain(words) {
+        Some(args) => args.and_then(Args::finish).map(|args| Request::Run(Box::new(args))),
+        None => match clap_reader::parse(words)? {
+            clap_reader::Parsed::Args(args) => args.finish().map(|args| Request::Run(Box::new(args))),
+            clap_reader::Parsed::Print(text) => Ok(Request::Print(text)),
+        },
+    }
+}
+
+/// The plain reader. `None`: something that clap has to read, or to refuse in words.
+pub(crate) fn parse_plain(words: &[OsString]) -> Option<Result<Args, Error>> {
+    let mut args = Args::default();
+    let mut rest = words.iter();
+    while let Some(word) = rest.next() {
+        let bytes = word.as_encoded_bytes();
+        if bytes == b"--" {
+            break;
+        }
+        let Some(long) = bytes.strip_prefix(b"--") else {
+            if bytes.starts_with(b"-") && bytes.len() > 1 {
+                return None;
+            }
+            args.command.push(word.clone());
+            break;
+        };
+        let (name, attached) = match long.iter().position(|b| *b == b'=') {
+            Some(at) => (long.get(..at)?, long.get(at + 1..)),
+            None => (long, None),
+        };
+        let option = options::find(std::str::from_utf8(name).ok()?)?;
+        let value = match (option.takes, attached) {
+            (Takes::Nothing, Some(_)) => return None,
+            (Takes::Nothing | Takes::Optional(..), None) => None,
+            (Takes::Value(_), None) => Some(rest.next()?.as_os_str()),
+            (_, Some(value)) => {
+                use std::os::unix::ffi::OsStrExt;
+                Some(OsStr::from_bytes(value))
+            }
+        };
+        if let Err(error) = apply(&mut args, option, value) {
+            return Some(Err(error));
+        }
+    }
+    args.command.extend(rest.cloned());
+    Some(Ok(args))
+}
+
+/// Applies one occurrence of an option.
+pub(crate) fn apply(args: &mut Args, option: &'static Opt, value: Option<&OsStr>) -> Result<(), Error> {
+    let spelled = || match value {
+        Some(value) if matches!(option.takes, Takes::Optional(..)) => {
+            format!("--{}={}", option.name, printable(value.as_encoded_bytes()))
+        }
+        Some(value) if value.is_empty() => format!("--{} ''", option.name),
+        Some(value) => format!("--{} {}", option.name, printable(value.as_encoded_bytes())),
+        None => format!("--{}", option.name),
+    };
+    let result = match option.apply {
+        Apply::Limit(limit) => {
+            value.ok_or_else(String::new).and_then(text).and_then(|text| ask(args, limit, text, spelled()))
+        }
+        Apply::Set(set) => set(args, value.unwrap_or_default()),
+    };
+    result.map_err(|why| Error::new(why).option(spelled()))
+}
+
+fn ask(args: &mut Args, limit: &'static Limit, text: &str, spelled: String) -> Result<(), String> {
+    let value = (limit.parse)(text)?;
+    // The last one said holds, but for rules, which add up.
+    if !limit.repeatable {
+        args.limits.retain(|old| old.limit.name != limit.name);
+    }
+    args.limits.push(Asked { limit, spelled, value });
+    Ok(())
+}
+
+/// A value as text.
+///
+/// # Errors
+/// Bytes that are no UTF-8.
+pub fn text(value: &OsStr) -> Result<&str, String> {
+    match value.to_str() {
+        Some("") => Err("the value is empty".to_owned()),
+        Some(text) => Ok(text),
+        None => Err("the value is not UTF-8".to_owned()),
+    }
+}

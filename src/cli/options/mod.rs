@@ -1,0 +1,93 @@
+//! The table of options: one row each, in one file for each part of the program. Help, man page, completions
+//! and both readers are loops over it.
+
+mod run;
+
+use std::ffi::OsStr;
+use std::sync::LazyLock;
+
+use super::Args;
+use crate::limits::{LIMITS, Limit};
+
+/// What follows the option's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takes {
+    /// Nothing.
+    Nothing,
+    /// `--name VALUE` or `--name=VALUE`; here the placeholder.
+    Value(&'static str),
+    /// `--name` or `--name=VALUE`; here the placeholder.
+    Optional(&'static str),
+}
+
+/// What an occurrence does.
+#[derive(Clone, Copy, Debug)]
+pub enum Apply {
+    /// Asks for a limit.
+    Limit(&'static Limit),
+    /// Puts the value (empty where there is none) into the arguments.
+    Set(fn(&mut Args, &OsStr) -> Result<(), String>),
+}
+
+/// One row.
+#[derive(Clone, Copy, Debug)]
+pub struct Opt {
+    /// The long name, without dashes.
+    pub name: &'static str,
+    /// A short name.
+    pub short: Option<char>,
+    /// What follows it.
+    pub takes: Takes,
+    /// Under which heading `--help` shows it; nothing: only the man page does.
+    pub heading: Option<&'static str>,
+    /// One line: meaning, unit, default.
+    pub help: &'static str,
+    /// What it does.
+    pub apply: Apply,
+}
+
+/// Shared by rows that are not limits.
+pub(super) const RUN: Option<&str> = Some("Run");
+pub(super) const PLACE: Option<&str> = Some("Place of the group");
+
+/// Limits as options.
+static LIMIT_ROWS: LazyLock<Vec<Opt>> = LazyLock::new(|| LIMITS.iter().map(of_limit).collect());
+
+fn of_limit(limit: &'static Limit) -> Opt {
+    Opt {
+        name: limit.name,
+        short: None,
+        takes: Takes::Value(limit.value_name),
+        heading: Some("Limits"),
+        help: limit.help,
+        apply: Apply::Limit(limit),
+    }
+}
+
+/// All rows, in the order of `--help`.
+pub fn all() -> impl Iterator<Item = &'static Opt> {
+    LIMIT_ROWS.iter().chain(run::ROWS)
+}
+
+/// The row with this long name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Opt> {
+    all().find(|option| option.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_sound() {
+        let mut names = std::collections::BTreeSet::new();
+        for option in all() {
+            assert!(names.insert(option.name), "--{} twice", option.name);
+            assert!(option.name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'));
+            assert!(!option.help.is_empty() && !option.help.ends_with('.'), "--{}: help", option.name);
+            assert!(option.help.len() <= 100, "--{}: help is {} long", option.name, option.help.len());
+        }
+        super::super::command().debug_assert();
+    }
+}

@@ -1,0 +1,123 @@
+//! The plan in words and in JSON: the same plan that a run executes.
+
+use serde_json::{Value, json};
+
+use crate::error::printable;
+use crate::host::Host;
+use crate::limits::Version;
+use crate::plan::{Ending, GroupPlan, Plan};
+use crate::step::Step;
+
+/// One step, as a clause that starts with a verb.
+#[must_use]
+pub fn step(step: &Step, plan: &Plan) -> String {
+    match step {
+        Step::Join(group) => match plan.groups.get(*group) {
+            Some(group) => format!("join {}", group.dir().display()),
+            None => "join a group".to_owned(),
+        },
+        Step::RestoreSignals => "give signals back as the caller had them".to_owned(),
+        Step::Exec(exec) => {
+            let words: Vec<String> = exec.argv.iter().map(|word| quoted(word.as_bytes())).collect();
+            format!("execute {}", words.join(" "))
+        }
+    }
+}
+
+/// A word as a shell would need it, and safe for a terminal.
+fn quoted(word: &[u8]) -> String {
+    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"-_./=:,@%+".contains(b);
+    if !word.is_empty() && word.iter().all(plain) {
+        printable(word)
+    } else {
+        format!("'{}'", printable(word))
+    }
+}
+
+fn version(group: &GroupPlan) -> &'static str {
+    match group.version {
+        Version::V1 => "v1",
+        Version::V2 => "v2",
+    }
+}
+
+fn serves(group: &GroupPlan) -> String {
+    let names: Vec<&str> = group.controllers.iter().map(|c| c.name()).collect();
+    if names.is_empty() { "to find and end its processes".to_owned() } else { names.join(", ") }
+}
+
+fn ending(plan: &Plan) -> &'static str {
+    match (plan.ending, plan.groups.iter().any(|g| g.shared)) {
+        (Ending::WaitAll, _) => "wait for all its processes",
+        (Ending::Kill, true) => "end what the command has left behind; the last run in the group removes it",
+        (Ending::Kill, false) => "kill what is left in the group",
+    }
+}
+
+/// For people.
+#[must_use]
+pub fn text(plan: &Plan, host: &Host) -> String {
+    let mut lines = vec![format!("layout: {}", host.layout.name())];
+    if plan.groups.is_empty() {
+        lines.push("groups: none needed".to_owned());
+    }
+    for group in &plan.groups {
+        let (dir, parent) = (group.dir(), group.parent.display());
+        lines.push(format!(
+            "make group {} ({}: {}), {}",
+            dir.display(),
+            version(group),
+            serves(group),
+            group.why
+        ));
+        if let Some(leaf) = &group.aside {
+            lines.push(format!("  first move rcon itself to {}", group.parent.join(leaf).display()));
+        }
+        for controller in &group.enable {
+            lines.push(format!("  first add {} to cgroup.subtree_control of {parent}", controller.name()));
+        }
+        for write in &group.writes {
+            let files: Vec<String> =
+                write.alternatives.iter().map(|(file, value)| format!("{file} = {value}")).collect();
+            lines.push(format!("  {:<44} {}", files.join(" or "), write.option));
+        }
+    }
+    for group in plan.groups.iter().filter(|g| g.version == Version::V2) {
+        lines.push(format!("create the child inside {}", group.dir().display()));
+    }
+    lines.extend(plan.steps.iter().map(|one| step(one, plan)));
+    if !plan.groups.is_empty() || plan.ending == Ending::WaitAll {
+        lines.push(format!("when it has ended: {}; remove the groups", ending(plan)));
+    }
+    lines.extend(plan.waived.iter().map(|one| format!("not honoured: {one}")));
+    lines.push(String::new());
+    lines.join("\n")
+}
+
+/// For programs.
+#[must_use]
+pub fn json(plan: &Plan, host: &Host) -> Value {
+    let groups: Vec<Value> = plan
+        .groups
+        .iter()
+        .map(|group| {
+            json!({
+                "path": group.dir(),
+                "version": group.version,
+                "controllers": group.controllers.iter().map(|c| c.name()).collect::<Vec<_>>(),
+                "why": group.why,
+                "enable": group.enable.iter().map(|c| c.name()).collect::<Vec<_>>(),
+                "aside": group.aside,
+                "writes": group.writes,
+            })
+        })
+        .collect();
+    json!({
+        "schema_version": 1,
+        "layout": host.layout.name(),
+        "groups": groups,
+        "steps": plan.steps.iter().map(|one| step(one, plan)).collect::<Vec<_>>(),
+        "ending": ending(plan),
+        "not_honoured": plan.waived,
+    })
+}

@@ -1,0 +1,242 @@
+//! What this machine is, as far as the arguments need to know. Read-only: nothing here changes anything, and
+//! what no option asks about is not read.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+
+use crate::cgroup::layout::Layout;
+use crate::cli::Args;
+use crate::limits::{Controller, Facts, Value};
+use crate::value::Size;
+use crate::{disks, error::Error};
+
+/// The machine.
+#[derive(Clone, Debug, Default)]
+pub struct Host {
+    /// Hierarchies; empty where no group is needed.
+    pub layout: Layout,
+    /// The caller's v2 group and its ancestors up to the mount's root, nearest first.
+    pub v2_chain: Vec<V2Node>,
+    /// What values are computed from.
+    pub facts: Facts,
+    /// This process.
+    pub pid: u32,
+    /// Something that differs between two runs with one process id.
+    pub nonce: u64,
+    /// The effective user is root.
+    pub root: bool,
+    /// systemd runs this machine.
+    pub systemd: bool,
+    /// `--cgroup-parent`, as said: a path below each hierarchy's mount.
+    pub cgroup_parent: Option<PathBuf>,
+}
+
+/// One group of the v2 tree.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct V2Node {
+    /// Its directory.
+    pub dir: PathBuf,
+    /// `cgroup.controllers`: what it may pass on.
+    pub controllers: BTreeSet<String>,
+    /// `cgroup.subtree_control`: what it passes on.
+    pub subtree: BTreeSet<String>,
+    /// The machine's real root: no rule about internal processes holds there.
+    pub real_root: bool,
+    /// May we make groups here and move ourselves within?
+    pub writable: bool,
+    /// Processes other than ourselves are in it.
+    pub others: bool,
+    /// Limits that are set on it, as `memory.max=104857600`.
+    pub limits: Vec<String>,
+    /// `domain`, `domain threaded`, `threaded`…; the root has none.
+    pub kind: String,
+    /// systemd has handed this subtree over (`trusted.delegate` or `user.delegate` is 1).
+    pub delegated: bool,
+}
+
+impl V2Node {
+    /// Can this group have children with these controllers, now or after enabling them?
+    #[must_use]
+    pub fn can_parent(&self, needed: &[Controller]) -> bool {
+        let has = |set: &BTreeSet<String>| needed.iter().all(|c| set.contains(c.name()));
+        has(&self.subtree) || (has(&self.controllers) && (self.real_root || !self.others))
+    }
+}
+
+impl Host {
+    /// Reads what `args` needs, below `root` (`/`, but for tests).
+    ///
+    /// # Errors
+    /// An I/O rule's place that is no disk; `/proc` that cannot be read.
+    pub fn read(root: &Path, args: &Args) -> Result<Self, Error> {
+        let mut host = Self { pid: std::process::id(), nonce: crate::sys::monotonic_ns(), ..Self::default() };
+        host.root = nix::unistd::geteuid().is_root();
+        host.facts.page = crate::sys::page_size();
+        host.cgroup_parent.clone_from(&args.cgroup_parent);
+        if !args.needs_group() {
+            return Ok(host);
+        }
+        host.layout = read_layout(root)?;
+        if host.layout.v2.is_some() {
+            host.systemd = root.join("run/systemd/system").exists();
+        }
+        let asked = |c: Controller| args.limits.iter().any(|asked| asked.limit.controller == c);
+        let on_v2 = |c: Controller| asked(c) && host.layout.v1_of(c).is_none();
+        if args.needs_v2_chain(&host.layout) || Controller::ALL.into_iter().any(on_v2) {
+            host.v2_chain = read_chain(root, &host.layout, args.cgroup_parent.as_deref());
+        }
+        if args.limits.iter().any(|asked| matches!(asked.value, Value::Size(Size::Percent(_)))) {
+            host.facts.memory = read_memory(root, &host)?;
+        }
+        if asked(Controller::Cpuset)
+            && let Some(Ok(own)) = host.layout.v1_of(Controller::Cpuset).map(|h| &h.own)
+        {
+            let read = |name: &str| read_text(&below(root, own).join(name)).unwrap_or_default();
+            host.facts.cpuset = (read("cpuset.cpus"), read("cpuset.mems"));
+        }
+        for asked in &args.limits {
+            if let Value::Io(rule) = &asked.value {
+                let disks = disks::resolve(root, rule.place.as_deref())
+                    .map_err(|error| error.option(asked.spelled.clone()))?;
+                host.facts.disks.push(disks);
+            }
+        }
+        Ok(host)
+    }
+}
+
+fn read_layout(root: &Path) -> Result<Layout, Error> {
+    let read = |path: &str| {
+        fs::read(root.join(path)).map_err(|error| {
+            Error::new(format!("cannot read /{path}"))
+                .errno(errno(&error))
+                .try_this("mount -t proc proc /proc")
+        })
+    };
+    Ok(Layout::parse(&read("proc/self/mountinfo")?, &read("proc/self/cgroup")?))
+}
+
+fn errno(error: &io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
+/// An absolute path of the machine, below the root that tests replace.
+fn below(root: &Path, path: &Path) -> PathBuf {
+    root.join(path.strip_prefix("/").unwrap_or(path))
+}
+
+fn read_text(path: &Path) -> Option<String> {
+    fs::read_to_string(path).ok().map(|text| text.trim_end().to_owned())
+}
+
+fn read_words(path: &Path) -> BTreeSet<String> {
+    read_text(path).unwrap_or_default().split_whitespace().map(str::to_owned).collect()
+}
+
+/// The caller's v2 group (or the one that `--cgroup-parent` names) and its ancestors.
+fn read_chain(root: &Path, layout: &Layout, given: Option<&Path>) -> Vec<V2Node> {
+    let Some(hierarchy) = &layout.v2 else { return Vec::new() };
+    let start = match (given, &hierarchy.own) {
+        (Some(given), _) => hierarchy.mount.join(given.strip_prefix("/").unwrap_or(given)),
+        (None, Ok(own)) => own.clone(),
+        (None, Err(_)) => return Vec::new(),
+    };
+    let mut chain = Vec::new();
+    let mut dir = start.as_path();
+    loop {
+        chain.push(read_node(root, dir, given.is_none() && dir == start));
+        if dir == hierarchy.mount {
+            return chain;
+        }
+        match dir.parent() {
+            Some(parent) => dir = parent,
+            None => return chain,
+        }
+    }
+}
+
+fn read_node(root: &Path, dir: &Path, own: bool) -> V2Node {
+    use nix::unistd::{AccessFlags, access};
+    let path = below(root, dir);
+    // Only the real root lacks this file (cgroup-v2.rst, "cgroup.type").
+    let kind = read_text(&path.join("cgroup.type"));
+    let can_write = |name: &str| access(&path.join(name), AccessFlags::W_OK).is_ok();
+    let own_pid = std::process::id().to_string();
+    let others = || {
+        read_text(&path.join("cgroup.procs"))
+            .is_some_and(|text| text.lines().any(|line| !own || (line != own_pid && line != "0")))
+    };
+    let real_root = kind.is_none();
+    V2Node {
+        controllers: read_words(&path.join("cgroup.controllers")),
+        subtree: read_words(&path.join("cgroup.subtree_control")),
+        real_root,
+        writable: can_write("") && can_write("cgroup.procs"),
+        others: !real_root && others(),
+        limits: if real_root { Vec::new() } else { set_limits(&path) },
+        kind: kind.unwrap_or_default(),
+        delegated: delegated(&path),
+        dir: dir.to_owned(),
+    }
+}
+
+/// Limits of a v2 group that a process would leave by leaving the group.
+fn set_limits(path: &Path) -> Vec<String> {
+    let mut out = Vec::new();
+    for (file, unlimited) in [
+        ("memory.max", "max"),
+        ("memory.high", "max"),
+        ("memory.swap.max", "max"),
+        ("pids.max", "max"),
+        ("cpu.max", "max"),
+        ("io.max", ""),
+        ("cpuset.cpus", ""),
+        ("cpuset.mems", ""),
+    ] {
+        if let Some(value) = read_text(&path.join(file))
+            && value.split_whitespace().next().unwrap_or_default() != unlimited
+        {
+            out.push(format!("{file}={value}"));
+        }
+    }
+    out
+}
+
+fn delegated(path: &Path) -> bool {
+    crate::sys::xattr::is_one(path, c"trusted.delegate") || crate::sys::xattr::is_one(path, c"user.delegate")
+}
+
+/// The machine's memory, or the lowest limit that encloses the caller, in bytes.
+fn read_memory(root: &Path, host: &Host) -> Result<u64, Error> {
+    let meminfo = read_text(&root.join("proc/meminfo")).unwrap_or_default();
+    let total = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))
+        .and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok())
+        .ok_or_else(|| {
+            Error::new("/proc/meminfo does not tell the machine's memory, which a percentage is of")
+        })?;
+    let mut lowest = total.saturating_mul(1024);
+    let mut consider = |path: PathBuf| {
+        if let Some(limit) = read_text(&path).and_then(|text| text.parse::<u64>().ok()) {
+            lowest = lowest.min(limit);
+        }
+    };
+    if let Some(hierarchy) = host.layout.v1_of(Controller::Memory) {
+        let own = hierarchy.own.as_deref().unwrap_or(&hierarchy.mount);
+        for dir in own.ancestors().take_while(|dir| dir.starts_with(&hierarchy.mount)) {
+            consider(below(root, dir).join("memory.limit_in_bytes"));
+        }
+    }
+    if let Some(Ok(own)) = host.layout.v2.as_ref().map(|h| &h.own) {
+        let mount = host.layout.v2.as_ref().map_or(Path::new("/"), |h| &h.mount);
+        for dir in own.ancestors().take_while(|dir| dir.starts_with(mount)) {
+            consider(below(root, dir).join("memory.max"));
+        }
+    }
+    Ok(lowest)
+}

@@ -1,0 +1,345 @@
+//! What will be done: arguments and machine become one plan. Pure and total: it decides everything, and does
+//! nothing. `--explain` prints this plan, a run executes it.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+
+use crate::cgroup::layout::Hierarchy;
+use crate::cgroup::place::{self, Place};
+use crate::cli::Args;
+use crate::error::Error;
+use crate::host::Host;
+use crate::limits::{self, Asked, Controller, Version, Write};
+use crate::step::{Exec, Step};
+
+/// Everything that a run does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Groups, in the order in which they are made.
+    pub groups: Vec<GroupPlan>,
+    /// What the child does before it becomes the command.
+    pub steps: Vec<Step>,
+    /// What could not be honoured and was waived by `--best-effort`.
+    pub waived: Vec<String>,
+    /// What happens when the command has ended.
+    pub ending: Ending,
+    /// Say nothing about out-of-memory kills.
+    pub quiet: bool,
+    /// Turn a limit that the kernel refuses into a warning.
+    pub best_effort: bool,
+}
+
+/// What happens when the command has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Everything else in its group is killed.
+    Kill,
+    /// Everything else is waited for.
+    WaitAll,
+}
+
+/// One group in one hierarchy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupPlan {
+    /// Which interface.
+    pub version: Version,
+    /// The controllers that limit here; none where the group serves only to find and kill.
+    pub controllers: Vec<Controller>,
+    /// All controllers that are mounted together here.
+    pub mounted: Vec<String>,
+    /// The parent's directory.
+    pub parent: PathBuf,
+    /// The group's own name.
+    pub name: String,
+    /// The group may exist already, and is left to the others that are in it.
+    pub shared: bool,
+    /// v2: controllers to add to the parent's `cgroup.subtree_control`, taken back afterwards.
+    pub enable: Vec<Controller>,
+    /// v2: the leaf of the parent that we move to first, because a group that passes controllers on may hold no
+    /// process.
+    pub aside: Option<String>,
+    /// Why here.
+    pub why: String,
+    /// The limits.
+    pub writes: Vec<Write>,
+}
+
+/// Makes the plan.
+///
+/// # Errors
+/// What was asked and cannot be had here, naming the option and the way out.
+pub fn plan(args: &Args, host: &Host, path: Option<&OsStr>) -> Result<Plan, Error> {
+    let Args {
+        command,
+        shell_line: _, // became `command`
+        limits,
+        dev: _, // became part of the I/O rules
+        explain: _,
+        best_effort,
+        quiet,
+        wait_all,
+        group,
+        cgroup_parent,
+        allow_escape,
+    } = args;
+    let mut waived = Vec::new();
+    let place = Placing {
+        host,
+        limits,
+        group: group.as_deref(),
+        given: cgroup_parent.is_some(),
+        allow_escape: *allow_escape,
+    };
+    let groups = if args.needs_group() {
+        if *best_effort { place.groups_with_less(&mut waived)? } else { place.groups()? }
+    } else {
+        Vec::new()
+    };
+    let mut steps: Vec<Step> = (0..groups.len())
+        .filter(|i| groups.get(*i).is_some_and(|g| g.version == Version::V1))
+        .map(Step::Join)
+        .collect();
+    steps.push(Step::RestoreSignals);
+    steps.push(Step::Exec(exec(command, path)?));
+    Ok(Plan {
+        groups,
+        steps,
+        waived,
+        ending: if *wait_all { Ending::WaitAll } else { Ending::Kill },
+        quiet: *quiet,
+        best_effort: *best_effort,
+    })
+}
+
+struct Placing<'a> {
+    host: &'a Host,
+    limits: &'a [Asked],
+    group: Option<&'a str>,
+    given: bool,
+    allow_escape: bool,
+}
+
+impl Placing<'_> {
+    /// Leaves out one limit after the other until the rest can be had, and says which.
+    fn groups_with_less(&self, waived: &mut Vec<String>) -> Result<Vec<GroupPlan>, Error> {
+        let mut limits = self.limits.to_vec();
+        loop {
+            let attempt = Placing { limits: &limits, ..*self };
+            let error = match attempt.groups() {
+                Ok(groups) => return Ok(groups),
+                Err(error) => error,
+            };
+            let Some(at) = limits.iter().position(|asked| Some(&asked.spelled) == error.option.as_ref())
+            else {
+                return Err(error);
+            };
+            waived.push(format!("{}: {}", limits.remove(at).spelled, error.what));
+            if limits.is_empty() && self.group.is_none() && !self.given {
+                return Ok(Vec::new());
+            }
+        }
+    }
+
+    fn groups(&self) -> Result<Vec<GroupPlan>, Error> {
+        let mut groups: Vec<GroupPlan> = Vec::new();
+        let mut on_v2 = Vec::new();
+        for controller in Controller::ALL {
+            let Some(asked) = self.limits.iter().find(|asked| asked.limit.controller == controller) else {
+                continue;
+            };
+            match self.host.layout.v1_of(controller) {
+                Some(hierarchy) => self
+                    .add_v1(&mut groups, hierarchy, Some(controller))
+                    .map_err(|e| e.option(&asked.spelled))?,
+                None => on_v2.push((controller, asked)),
+            }
+        }
+        if let Some((_, asked)) = on_v2.first() {
+            let needed: Vec<Controller> = on_v2.iter().map(|(controller, _)| *controller).collect();
+            self.add_v2(&mut groups, &needed).map_err(|e| e.option(&asked.spelled))?;
+        }
+        self.add_tracking(&mut groups)?;
+        let version_of =
+            |controller| groups.iter().find(|g| g.controllers.contains(&controller)).map(|g| g.version);
+        let writes = limits::writes(self.limits, &self.host.facts, version_of)
+            .map_err(|(option, why)| Error::new(why).option(option))?;
+        for write in writes {
+            if let Some(group) = groups.iter_mut().find(|g| g.controllers.contains(&write.controller)) {
+                group.writes.push(write);
+            }
+        }
+        Ok(groups)
+    }
+
+    /// A group must hold every process of the run, so that all can be found and killed: v2 can do that at once,
+    /// v1's pids controller can stop new ones, the freezer can stop all. Where no asked limit brings one of
+    /// them, one is added.
+    fn add_tracking(&self, groups: &mut Vec<GroupPlan>) -> Result<(), Error> {
+        let serves = |g: &GroupPlan| {
+            g.version == Version::V2 || g.mounted.iter().any(|name| name == "pids" || name == "freezer")
+        };
+        if groups.iter().any(serves) {
+            return Ok(());
+        }
+        let layout = &self.host.layout;
+        if layout.v1.is_empty() {
+            return self.add_v2(groups, &[]);
+        }
+        for controller in [Controller::Pids, Controller::Freezer] {
+            if let Some(hierarchy) = layout.v1_of(controller)
+                && self.add_v1(groups, hierarchy, None).is_ok()
+            {
+                return Ok(());
+            }
+        }
+        if groups.is_empty() {
+            return Err(Error::new("no cgroup hierarchy is there to make a group in")
+                .try_this("mount -t cgroup2 cgroup2 /sys/fs/cgroup"));
+        }
+        // Any group lists its processes; a loop ends them.
+        Ok(())
+    }
+
+    fn add_v1(
+        &self,
+        groups: &mut Vec<GroupPlan>,
+        hierarchy: &Hierarchy,
+        controller: Option<Controller>,
+    ) -> Result<(), Error> {
+        let parent = hierarchy.own.clone().map_err(|why| {
+            Error::new(format!(
+                "the caller's group in {} cannot be reached: {why}",
+                hierarchy.mount.display()
+            ))
+        })?;
+        let parent = match &self.host.cgroup_parent {
+            Some(given) => hierarchy.mount.join(given.strip_prefix("/").unwrap_or(given)),
+            None => parent,
+        };
+        if let Some(group) = groups.iter_mut().find(|g| g.version == Version::V1 && g.parent == parent) {
+            group.controllers.extend(controller);
+            return Ok(());
+        }
+        if hierarchy.read_only {
+            return Err(Error::new(format!("{} is mounted read-only", hierarchy.mount.display())).try_this(
+                format!(
+                    "mount -o remount,rw {} (in a container: let it have a writable one)",
+                    hierarchy.mount.display()
+                ),
+            ));
+        }
+        groups.push(GroupPlan {
+            version: Version::V1,
+            controllers: controller.into_iter().collect(),
+            mounted: hierarchy.controllers.clone(),
+            parent,
+            name: self.name(),
+            shared: self.group.is_some(),
+            enable: Vec::new(),
+            aside: None,
+            why: if self.given { "--cgroup-parent names it" } else { "below the caller's own group" }
+                .to_owned(),
+            writes: Vec::new(),
+        });
+        Ok(())
+    }
+
+    fn add_v2(&self, groups: &mut Vec<GroupPlan>, needed: &[Controller]) -> Result<(), Error> {
+        let layout = &self.host.layout;
+        let Some(hierarchy) = &layout.v2 else {
+            let names: Vec<&str> = needed.iter().map(|c| c.name()).collect();
+            let error = Error::new(match layout.name() {
+                "none" => "no cgroup file system is mounted here".to_owned(),
+                _ => format!("this machine's cgroup v1 has no {} controller", names.join(", ")),
+            });
+            return Err(match layout.name() {
+                "none" => error.try_this("mount -t cgroup2 cgroup2 /sys/fs/cgroup"),
+                _ => error.try_this("cat /proc/cgroups (a controller may be off: cgroup_disable= on the kernel's command line)"),
+            });
+        };
+        if hierarchy.read_only {
+            return Err(Error::new(format!("{} is mounted read-only", hierarchy.mount.display())).try_this(
+                format!(
+                    "mount -o remount,rw {} (in a container: let it have a writable one)",
+                    hierarchy.mount.display()
+                ),
+            ));
+        }
+        let Place { parent, enable, step_aside, why } =
+            place::choose(self.host, needed, self.allow_escape, self.given).map_err(|reasons| {
+                Error::new(format!("no place for a group: {}", reasons.join("; ")))
+                    .try_this("systemd-run --user --scope -p Delegate=yes rcon ... (as root without --user), or --cgroup-parent PATH")
+            })?;
+        groups.push(GroupPlan {
+            version: Version::V2,
+            controllers: needed.to_vec(),
+            mounted: Vec::new(),
+            parent,
+            name: self.name(),
+            shared: self.group.is_some(),
+            enable,
+            aside: step_aside.then(|| format!("{}.self", self.name())),
+            why,
+            writes: Vec::new(),
+        });
+        Ok(())
+    }
+
+    /// Generated names end in two hexadecimal fields, which a chosen one may do as well: the lock on the
+    /// directory, not the name, says whether somebody owns it.
+    fn name(&self) -> String {
+        match self.group {
+            Some(name) => format!("rcon-{name}"),
+            None => format!("rcon-{}-{:x}", self.host.pid, (self.host.nonce >> 10) & 0xff_ffff),
+        }
+    }
+}
+
+/// The command's candidates: as execvp(3) does, without its fall-back to a shell.
+fn exec(command: &[OsString], path: Option<&OsStr>) -> Result<Exec, Error> {
+    let c_string = |bytes: &[u8]| {
+        CString::new(bytes).map_err(|_| Error::new("an argument of the command holds a NUL byte"))
+    };
+    let argv = command.iter().map(|word| c_string(word.as_bytes())).collect::<Result<Vec<_>, _>>()?;
+    let Some(program) = command.first() else { return Ok(Exec { candidates: Vec::new(), argv }) };
+    let candidates = if program.as_bytes().contains(&b'/') || program.is_empty() {
+        vec![c_string(program.as_bytes())?]
+    } else {
+        // Without PATH: what confstr(_CS_PATH) says.
+        let path = path.map_or(&b"/bin:/usr/bin"[..], OsStr::as_bytes);
+        path.split(|b| *b == b':')
+            .map(|dir| {
+                let mut candidate = if dir.is_empty() { b".".to_vec() } else { dir.to_vec() };
+                candidate.push(b'/');
+                candidate.extend_from_slice(program.as_bytes());
+                c_string(&candidate)
+            })
+            .collect::<Result<Vec<_>, _>>()?
+    };
+    Ok(Exec { candidates, argv })
+}
+
+impl Plan {
+    /// The command's name, for messages.
+    #[must_use]
+    pub fn command_name(&self) -> String {
+        self.exec()
+            .and_then(|exec| exec.argv.first())
+            .map_or_else(String::new, |word| crate::error::printable(word.as_bytes()))
+    }
+
+    /// What is executed.
+    #[must_use]
+    pub fn exec(&self) -> Option<&Exec> {
+        self.steps.iter().find_map(|step| if let Step::Exec(exec) = step { Some(exec) } else { None })
+    }
+}
+
+impl GroupPlan {
+    /// The group's directory.
+    #[must_use]
+    pub fn dir(&self) -> PathBuf {
+        self.parent.join(OsString::from_vec(self.name.clone().into_bytes()))
+    }
+}

@@ -1,0 +1,149 @@
+//! From plan to running command: groups are made, the child is born, and speaks up if it fails.
+
+use std::os::fd::{AsFd, AsRawFd};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
+
+use crate::cgroup::Groups;
+use crate::child::{self, Kit};
+use crate::error::{Class, Error, printable};
+use crate::limits::Version;
+use crate::plan::Plan;
+use crate::step::Step;
+use crate::sys;
+use crate::sys::clone::CloneFlags;
+use crate::sys::signals::Signals;
+
+/// A command that has started.
+#[derive(Debug)]
+pub struct Running {
+    /// The command.
+    pub pid: Pid,
+    /// Its groups.
+    pub groups: Groups,
+    /// Where signals come in.
+    pub signals: Signals,
+}
+
+/// Takes the resources and starts the command.
+///
+/// # Errors
+/// Whatever kept the command from running; nothing is left then.
+pub fn start(plan: &mut Plan) -> Result<Running, Error> {
+    let signals = Signals::take().map_err(|e| Error::new("cannot take signals as messages").errno(e))?;
+    sys::become_subreaper().map_err(|e| Error::new("cannot adopt orphaned processes").errno(e))?;
+    let mut waived = std::mem::take(&mut plan.waived);
+    let mut groups = Groups::acquire(&plan.groups, plan.best_effort, &mut waived)?;
+    for one in waived {
+        crate::say(&format!("rcon: going on without {one}"));
+    }
+    let pid = match launch(plan, &groups, &signals, true) {
+        // No CLONE_INTO_CGROUP in this kernel, or not across this delegation: the child joins by itself.
+        Err(Failure::Clone(
+            Errno::ENOSYS | Errno::E2BIG | Errno::EINVAL | Errno::EOPNOTSUPP | Errno::EACCES,
+        )) if groups.born_in().is_some() => {
+            groups
+                .open_v2_entry()
+                .map_err(|e| Error::new("cannot open cgroup.procs of the group").errno(e))?;
+            let joins = (0..plan.groups.len())
+                .filter(|i| plan.groups.get(*i).is_some_and(|g| g.version == Version::V2))
+                .map(Step::Join);
+            plan.steps.splice(0..0, joins);
+            launch(plan, &groups, &signals, false)
+        }
+        other => other,
+    };
+    let pid = pid.map_err(|failure| failure.words(plan))?;
+    Ok(Running { pid, groups, signals })
+}
+
+enum Failure {
+    Pipe(Errno),
+    Clone(Errno),
+    Step(usize, Errno),
+}
+
+fn launch(plan: &Plan, groups: &Groups, signals: &Signals, born_inside: bool) -> Result<Pid, Failure> {
+    let argv = plan.exec().map_or_else(Vec::new, |exec| child::pointers(&exec.argv));
+    let entries = groups.entries();
+    let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(Failure::Pipe)?;
+    let kit = Kit {
+        steps: &plan.steps,
+        entries: &entries,
+        signals: signals.inherited(),
+        argv: &argv,
+        envp: sys::environment_pointer(),
+        report: writer.as_raw_fd(),
+    };
+    let born_in = if born_inside { groups.born_in() } else { None };
+    let pid =
+        sys::clone::spawn(CloneFlags::default(), born_in, || child::run(&kit)).map_err(Failure::Clone)?;
+    drop(writer);
+    let mut message = [0_u8; 8];
+    loop {
+        match nix::unistd::read(reader.as_fd(), &mut message) {
+            Ok(8) => break,
+            // Closed by exec: the command runs.
+            Ok(_) => return Ok(pid),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(Failure::Pipe(errno)),
+        }
+    }
+    // The child has left; ECHILD could only mean that it is reaped already.
+    if let Err(errno) = waitpid(pid, None) {
+        debug_assert_eq!(errno, Errno::ECHILD);
+    }
+    let [a, b, c, d, e, f, g, h] = message;
+    let step = u32::from_ne_bytes([a, b, c, d]) as usize;
+    Err(Failure::Step(step, Errno::from_raw(i32::from_ne_bytes([e, f, g, h]))))
+}
+
+impl Failure {
+    fn words(&self, plan: &Plan) -> Error {
+        match *self {
+            Self::Pipe(errno) => Error::new("cannot make a pipe to the child").errno(errno),
+            Self::Clone(errno) => {
+                let error = Error::new("cannot create a process").errno(errno);
+                match errno {
+                    Errno::EAGAIN => error.try_this("a limit on processes is reached: ulimit -u, or pids.max of an enclosing group"),
+                    Errno::EBUSY => error.try_this("the group passes controllers on and may hold no process: choose another --cgroup-parent"),
+                    _ => error,
+                }
+            }
+            Self::Step(number, errno) => match plan.steps.get(number) {
+                Some(Step::Exec(_)) => exec_error(plan, errno),
+                Some(step) => Error::new(format!("the child failed to {}", crate::explain::step(step, plan)))
+                    .errno(errno),
+                None => Error::new("the child failed at no known step").errno(errno),
+            },
+        }
+    }
+}
+
+/// What kept the command from being executed, from the child's own errno.
+fn exec_error(plan: &Plan, errno: Errno) -> Error {
+    let name = plan.command_name();
+    let class =
+        if matches!(errno, Errno::ENOENT | Errno::ENOTDIR) { Class::NotFound } else { Class::NotExecutable };
+    let error = Error::new(format!("cannot execute {name:?}")).errno(errno).class(class);
+    let candidates = plan.exec().map_or(&[][..], |exec| &exec.candidates);
+    let first = candidates.first().map(|path| printable(path.as_bytes())).unwrap_or_default();
+    match errno {
+        Errno::ENOENT if candidates.len() != 1 || name.is_empty() => {
+            Error::new(format!("{name:?} was not found in PATH")).class(class)
+        }
+        Errno::ENOENT if std::path::Path::new(&first).exists() => {
+            error.try_this(format!("the interpreter that {first} names is not there (head -n 1 {first})"))
+        }
+        Errno::ENOEXEC => {
+            error.try_this(format!("it has no #! line: name its interpreter (rcon ... -- sh {name})"))
+        }
+        Errno::EACCES => {
+            error.try_this(format!("it is no executable file: ls -ld {name}; chmod +x makes one"))
+        }
+        _ => error,
+    }
+}

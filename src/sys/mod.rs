@@ -1,0 +1,138 @@
+//! Everything unsafe, behind safe functions; and the few system calls that no crate wraps well.
+
+mod arguments;
+pub mod clone;
+pub mod signals;
+pub mod xattr;
+
+pub use arguments::{arguments, environment};
+
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+
+/// Makes sure that descriptors 0, 1 and 2 are taken, so that nothing we open lands there and is mistaken for
+/// the command's standard streams. Closed ones are filled with close-on-exec placeholders: the command finds
+/// them closed, as without us.
+pub fn plug_standard_descriptors() {
+    let mut set = [0, 1, 2].map(|fd| libc::pollfd { fd, events: 0, revents: 0 });
+    // SAFETY: `set` is a valid array of three pollfd for the duration of the call.
+    let ready = unsafe { libc::poll(set.as_mut_ptr(), 3, 0) };
+    if ready <= 0 {
+        return;
+    }
+    for entry in set {
+        if entry.revents & libc::POLLNVAL != 0 {
+            // The lowest free descriptor is taken, and 0 to 2 are looked at in order.
+            // SAFETY: the path is a C string literal. The descriptor stays open until exec on purpose.
+            unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_PATH | libc::O_CLOEXEC) };
+        }
+    }
+}
+
+/// Leaves at once with `status`; nothing is buffered anywhere and nothing is registered to run at exit.
+pub fn leave(status: i32) -> ! {
+    // SAFETY: _exit takes any status and has no preconditions.
+    unsafe { libc::_exit(status) }
+}
+
+/// Marks a descriptor's open file as locked, shared or exclusively, for as long as it stays open anywhere
+/// (flock(2)). Never blocks.
+///
+/// # Errors
+/// EWOULDBLOCK when another open file holds a lock that conflicts.
+pub fn try_lock(fd: BorrowedFd, exclusive: bool) -> Result<(), Errno> {
+    let kind = if exclusive { libc::LOCK_EX } else { libc::LOCK_SH };
+    // SAFETY: flock takes a descriptor, which is borrowed and so open, and no memory.
+    Errno::result(unsafe { libc::flock(fd.as_raw_fd(), kind | libc::LOCK_NB) }).map(drop)
+}
+
+/// Makes orphaned descendants ours, so that they can be found, killed and reaped (PR_SET_CHILD_SUBREAPER).
+///
+/// # Errors
+/// None that a kernel since 3.4 is known to give.
+pub fn become_subreaper() -> Result<(), Errno> {
+    nix::sys::prctl::set_child_subreaper(true)
+}
+
+/// Microseconds-grade noise from the monotonic clock, to tell two runs of one process id apart.
+#[must_use]
+pub fn monotonic_ns() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is a valid timespec to write to; CLOCK_MONOTONIC always exists.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    (now.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec as u64)
+}
+
+/// Bytes per page of memory.
+#[must_use]
+pub fn page_size() -> u64 {
+    // SAFETY: sysconf has no preconditions.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    u64::try_from(size).unwrap_or(4096)
+}
+
+/// The owned descriptor's number, for the child side, which has only numbers.
+#[must_use]
+pub fn number(fd: &OwnedFd) -> i32 {
+    fd.as_raw_fd()
+}
+
+/// Reports a failed step to the parent through a close-on-exec pipe. Async-signal-safe.
+pub fn report_failure(pipe: i32, step: u32, errno: Errno) {
+    let mut message = [0_u8; 8];
+    let (first, second) = message.split_at_mut(4);
+    first.copy_from_slice(&step.to_ne_bytes());
+    second.copy_from_slice(&(errno as i32).to_ne_bytes());
+    // SAFETY: the buffer is 8 bytes long. If the parent is gone nobody wants to know.
+    unsafe { libc::write(pipe, message.as_ptr().cast(), message.len()) };
+}
+
+/// Writes a few bytes to a descriptor by its number. Async-signal-safe.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn write_number(fd: i32, text: &[u8]) -> Result<(), Errno> {
+    // SAFETY: pointer and length are of one slice.
+    let written = Errno::result(unsafe { libc::write(fd, text.as_ptr().cast(), text.len()) })?;
+    if usize::try_from(written) == Ok(text.len()) { Ok(()) } else { Err(Errno::EIO) }
+}
+
+/// execve(2); comes back only with the reason why not. Both vectors end with null, and come from
+/// [`crate::child::pointers`] or the C library.
+pub fn execute(
+    path: &std::ffi::CStr,
+    argv: &[*const std::ffi::c_char],
+    envp: *const *const std::ffi::c_char,
+) -> Errno {
+    debug_assert!(argv.last().is_some_and(|last| last.is_null()));
+    // SAFETY: `path` ends with NUL, both vectors end with null, and their strings outlive the call.
+    unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp) };
+    Errno::last()
+}
+
+/// The environment as the C library has it, for a command that gets it unchanged.
+#[must_use]
+pub fn environment_pointer() -> *const *const std::ffi::c_char {
+    unsafe extern "C" {
+        static environ: *const *const std::ffi::c_char;
+    }
+    // SAFETY: reading the pointer; nothing in this program changes the environment.
+    unsafe { environ }
+}
+
+/// Reaps one child, any; with what it used. `None`: there are children, but none has changed.
+///
+/// # Errors
+/// ECHILD: there is no child.
+pub fn reap() -> Result<Option<(nix::unistd::Pid, i32, libc::rusage)>, Errno> {
+    let mut status = 0;
+    // SAFETY: all-zero is a valid rusage.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: both pointers are to variables of the right type.
+    let pid = unsafe { libc::wait4(-1, &raw mut status, libc::WNOHANG | libc::WUNTRACED, &raw mut usage) };
+    match Errno::result(pid)? {
+        0 => Ok(None),
+        pid => Ok(Some((nix::unistd::Pid::from_raw(pid), status, usage))),
+    }
+}
