@@ -1,8 +1,6 @@
 //! The child's side: runs the steps and becomes the command. Only async-signal-safe calls, no allocation, no
 //! formatting, no panic: the child has numbers, the parent has the words.
 
-use std::ffi::{CString, c_char};
-
 use nix::errno::Errno;
 
 use crate::step::{Exec, Step};
@@ -18,10 +16,10 @@ pub struct Kit<'a> {
     pub entries: &'a [i32],
     /// The caller's signal state.
     pub signals: Inherited,
-    /// The argument vector of the command, ending with null.
-    pub argv: &'a [*const c_char],
-    /// The environment of the command, ending with null.
-    pub envp: *const *const c_char,
+    /// The argument vector of the command.
+    pub argv: sys::Vector<'a>,
+    /// The environment of the command.
+    pub envp: sys::Vector<'a>,
     /// Where a failure is reported: 4 bytes step number, 4 bytes errno.
     pub report: i32,
 }
@@ -55,17 +53,11 @@ fn take(step: &Step, kit: &Kit) -> Result<(), Errno> {
 fn execute(exec: &Exec, kit: &Kit) -> Errno {
     let mut answer = Errno::ENOENT;
     for candidate in &exec.candidates {
-        match sys::execute(candidate, kit.argv, kit.envp) {
+        match sys::execute(candidate, &kit.argv, &kit.envp) {
             Errno::EACCES => answer = Errno::EACCES,
             Errno::ENOENT | Errno::ENOTDIR | Errno::ESTALE | Errno::ENODEV | Errno::ETIMEDOUT => {}
             other => return other,
         }
     }
     answer
-}
-
-/// The pointers of a vector of strings, ending with null. They are good for as long as `words` is.
-#[must_use]
-pub fn pointers(words: &[CString]) -> Vec<*const c_char> {
-    words.iter().map(|word| word.as_ptr()).chain(std::iter::once(std::ptr::null())).collect()
 }

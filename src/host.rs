@@ -2,6 +2,7 @@
 //! what no option asks about is not read.
 
 use std::collections::BTreeSet;
+use std::ffi::{CString, OsString};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -33,6 +34,10 @@ pub struct Host {
     pub systemd: bool,
     /// `--cgroup-parent`, as said: a path below each hierarchy's mount.
     pub cgroup_parent: Option<PathBuf>,
+    /// The caller's environment, where something in it changes.
+    pub environment: Vec<CString>,
+    /// PATH of the caller.
+    pub path: Option<OsString>,
 }
 
 /// One group of the v2 tree.
@@ -77,6 +82,10 @@ impl Host {
         host.root = nix::unistd::geteuid().is_root();
         host.facts.page = crate::sys::page_size();
         host.cgroup_parent.clone_from(&args.cgroup_parent);
+        host.path = std::env::var_os("PATH");
+        if !args.environment.is_empty() {
+            host.environment = crate::sys::environment();
+        }
         if !args.needs_group() {
             return Ok(host);
         }

@@ -9,6 +9,7 @@ pub mod child;
 pub mod cli;
 pub mod commands;
 pub mod disks;
+pub mod environment;
 pub mod error;
 pub mod explain;
 pub mod host;
@@ -55,11 +56,10 @@ pub fn main(argv: Vec<OsString>) -> i32 {
 /// Wraps a command.
 fn run(args: &Args) -> Result<i32, Error> {
     let host = Host::read(Path::new("/"), args)?;
-    let path = std::env::var_os("PATH");
     if let Some(format) = args.explain {
-        return explain(args, &host, path.as_deref(), format);
+        return explain(args, &host, format);
     }
-    let mut plan = plan::plan(args, &host, path.as_deref())?;
+    let mut plan = plan::plan(args, &host)?;
     let running = spawn::start(&mut plan)?;
     let outcome = supervise::wait(running, &plan);
     for message in outcome.messages(&plan, &args.limits) {
@@ -69,9 +69,9 @@ fn run(args: &Args) -> Result<i32, Error> {
 }
 
 /// Prints the plan, and what it could not honour; 125 where a run would have been refused.
-fn explain(args: &Args, host: &Host, path: Option<&std::ffi::OsStr>, format: Format) -> Result<i32, Error> {
+fn explain(args: &Args, host: &Host, format: Format) -> Result<i32, Error> {
     let lenient = Args { best_effort: true, ..args.clone() };
-    let plan = plan::plan(&lenient, host, path)?;
+    let plan = plan::plan(&lenient, host)?;
     match format {
         Format::Text => print(&explain::text(&plan, host)),
         Format::Json => print(&format!("{:#}\n", explain::json(&plan, host))),

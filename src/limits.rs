@@ -313,7 +313,7 @@ pub static LIMITS: &[Limit] = &[
         parse: |text| {
             let span: Span = text.parse()?;
             match micros(&span) {
-                1_000..=1_000_000 if span.0.subsec_nanos() % 1_000 == 0 => Ok(Value::Span(span)),
+                1_000..=1_000_000 if span.0.subsec_nanos().is_multiple_of(1_000) => Ok(Value::Span(span)),
                 _ => Err("the kernel takes 1ms to 1s, in whole microseconds".to_owned()),
             }
         },

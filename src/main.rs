@@ -9,5 +9,6 @@
 #[allow(unsafe_code)]
 #[unsafe(no_mangle)]
 extern "C" fn main(argc: std::ffi::c_int, argv: *const *const std::ffi::c_char) -> std::ffi::c_int {
-    rcon::main(rcon::sys::arguments(argc, argv))
+    // SAFETY: these are what the C start-up code gave us.
+    rcon::main(unsafe { rcon::sys::arguments(argc, argv) })
 }

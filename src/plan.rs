@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use crate::cgroup::layout::Hierarchy;
 use crate::cgroup::place::{self, Place};
 use crate::cli::Args;
+use crate::environment;
 use crate::error::Error;
 use crate::host::Host;
 use crate::limits::{self, Asked, Controller, Version, Write};
@@ -18,6 +19,8 @@ use crate::step::{Exec, Step};
 pub struct Plan {
     /// Groups, in the order in which they are made.
     pub groups: Vec<GroupPlan>,
+    /// The command's environment; nothing: the caller's, untouched.
+    pub environment: Option<Vec<CString>>,
     /// What the child does before it becomes the command.
     pub steps: Vec<Step>,
     /// What could not be honoured and was waived by `--best-effort`.
@@ -69,7 +72,7 @@ pub struct GroupPlan {
 ///
 /// # Errors
 /// What was asked and cannot be had here, naming the option and the way out.
-pub fn plan(args: &Args, host: &Host, path: Option<&OsStr>) -> Result<Plan, Error> {
+pub fn plan(args: &Args, host: &Host) -> Result<Plan, Error> {
     let Args {
         command,
         shell_line: _, // became `command`
@@ -82,6 +85,7 @@ pub fn plan(args: &Args, host: &Host, path: Option<&OsStr>) -> Result<Plan, Erro
         group,
         cgroup_parent,
         allow_escape,
+        environment,
     } = args;
     let mut waived = Vec::new();
     let place = Placing {
@@ -96,6 +100,14 @@ pub fn plan(args: &Args, host: &Host, path: Option<&OsStr>) -> Result<Plan, Erro
     } else {
         Vec::new()
     };
+    // What options bring with them; what the user asks for by name comes after and wins.
+    let brought: Vec<(OsString, OsString)> = Vec::new();
+    let environment = (!brought.is_empty() || !environment.is_empty())
+        .then(|| environment::changed(&host.environment, &brought, environment));
+    let path = environment.as_ref().map_or(host.path.as_deref(), |env| environment::get(env, "PATH"));
+    // The order is the security argument, and stands only here: groups, session, namespaces and mounts, root
+    // and working directory, resource limits and scheduling, bounding set, identity, capability sets,
+    // no_new_privs, signals, exec.
     let mut steps: Vec<Step> = (0..groups.len())
         .filter(|i| groups.get(*i).is_some_and(|g| g.version == Version::V1))
         .map(Step::Join)
@@ -104,6 +116,7 @@ pub fn plan(args: &Args, host: &Host, path: Option<&OsStr>) -> Result<Plan, Erro
     steps.push(Step::Exec(exec(command, path)?));
     Ok(Plan {
         groups,
+        environment,
         steps,
         waived,
         ending: if *wait_all { Ending::WaitAll } else { Ending::Kill },

@@ -67,15 +67,18 @@ enum Failure {
 }
 
 fn launch(plan: &Plan, groups: &Groups, signals: &Signals, born_inside: bool) -> Result<Pid, Failure> {
-    let argv = plan.exec().map_or_else(Vec::new, |exec| child::pointers(&exec.argv));
+    let argv = plan.exec().map_or(&[][..], |exec| &exec.argv);
     let entries = groups.entries();
     let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(Failure::Pipe)?;
     let kit = Kit {
         steps: &plan.steps,
         entries: &entries,
         signals: signals.inherited(),
-        argv: &argv,
-        envp: sys::environment_pointer(),
+        argv: sys::Vector::of(argv),
+        envp: plan
+            .environment
+            .as_ref()
+            .map_or_else(sys::Vector::inherited_environment, |env| sys::Vector::of(env)),
         report: writer.as_raw_fd(),
     };
     let born_in = if born_inside { groups.born_in() } else { None };

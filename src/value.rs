@@ -137,7 +137,7 @@ pub fn show_bytes(value: u64) -> String {
     const UNITS: [(&str, u64); 5] =
         [("P", 1 << 50), ("T", 1 << 40), ("G", 1 << 30), ("M", 1 << 20), ("K", 1 << 10)];
     for (unit, size) in UNITS {
-        if value >= size && value % size == 0 {
+        if value >= size && value.is_multiple_of(size) {
             return format!("{}{unit}", value / size);
         }
     }

@@ -11,6 +11,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use crate::cgroup::layout::Layout;
+use crate::environment::Change;
 use crate::error::{Error, printable};
 use crate::limits::{Asked, Limit, Value};
 
@@ -51,6 +52,8 @@ pub struct Args {
     pub cgroup_parent: Option<PathBuf>,
     /// Groups may go where the caller's own limits do not reach.
     pub allow_escape: bool,
+    /// Changes to the environment, in order.
+    pub environment: Vec<Change>,
 }
 
 impl Args {

@@ -1,16 +1,22 @@
 //! The argument vector and the environment, as the kernel laid them out.
 
 use std::ffi::{CStr, CString, OsString, c_char, c_int};
+use std::marker::PhantomData;
 use std::os::unix::ffi::OsStringExt;
 
 /// Copies what `main` was given.
+///
+/// # Safety
+/// `argv` points to `argc` pointers to NUL-terminated strings, as the C start-up code gives them to `main`.
 #[must_use]
-pub fn arguments(argc: c_int, argv: *const *const c_char) -> Vec<OsString> {
+pub unsafe fn arguments(argc: c_int, argv: *const *const c_char) -> Vec<OsString> {
     let count = usize::try_from(argc).unwrap_or(0);
     let mut out = Vec::with_capacity(count);
     for i in 0..count {
-        // SAFETY: the C start-up code gives `argc` valid pointers at `argv` (C17 5.1.2.2.1).
-        let word = unsafe { *argv.add(i) };
+        // SAFETY: `i` is less than `argc`, so this is within the vector.
+        let word = unsafe { argv.add(i) };
+        // SAFETY: within the vector.
+        let word = unsafe { *word };
         // SAFETY: each points to a NUL-terminated string that lives as long as the process.
         let word = unsafe { CStr::from_ptr(word) };
         out.push(OsString::from_vec(word.to_bytes().to_vec()));
@@ -18,12 +24,13 @@ pub fn arguments(argc: c_int, argv: *const *const c_char) -> Vec<OsString> {
     out
 }
 
+unsafe extern "C" {
+    static environ: *const *const c_char;
+}
+
 /// Copies the environment, entries without `=` included: the command gets it as we got it.
 #[must_use]
 pub fn environment() -> Vec<CString> {
-    unsafe extern "C" {
-        static environ: *const *const c_char;
-    }
     let mut out = Vec::new();
     // SAFETY: reading the pointer; nothing in this program changes the environment (setenv is not used).
     let mut entry = unsafe { environ };
@@ -40,5 +47,35 @@ pub fn environment() -> Vec<CString> {
         out.push(unsafe { CStr::from_ptr(word) }.to_owned());
         // SAFETY: not past the end: the null pointer has not been seen yet.
         entry = unsafe { entry.add(1) };
+    }
+}
+
+/// A vector of C strings that ends with null, as execve(2) takes it.
+#[derive(Debug)]
+pub struct Vector<'a> {
+    start: *const *const c_char,
+    /// Keeps what `start` points to, unless that is the C library's.
+    _pointers: Vec<*const c_char>,
+    _strings: PhantomData<&'a [CString]>,
+}
+
+impl<'a> Vector<'a> {
+    /// These strings.
+    #[must_use]
+    pub fn of(words: &'a [CString]) -> Self {
+        let pointers: Vec<_> = words.iter().map(|word| word.as_ptr()).chain([std::ptr::null()]).collect();
+        Self { start: pointers.as_ptr(), _pointers: pointers, _strings: PhantomData }
+    }
+
+    /// The environment as we got it, without a copy.
+    #[must_use]
+    pub fn inherited_environment() -> Self {
+        // SAFETY: reading the pointer; nothing in this program changes the environment.
+        let start = unsafe { environ };
+        Self { start, _pointers: Vec::new(), _strings: PhantomData }
+    }
+
+    pub(super) fn as_ptr(&self) -> *const *const c_char {
+        self.start
     }
 }

@@ -5,7 +5,7 @@ pub mod clone;
 pub mod signals;
 pub mod xattr;
 
-pub use arguments::{arguments, environment};
+pub use arguments::{Vector, arguments, environment};
 
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
@@ -98,27 +98,12 @@ pub fn write_number(fd: i32, text: &[u8]) -> Result<(), Errno> {
     if usize::try_from(written) == Ok(text.len()) { Ok(()) } else { Err(Errno::EIO) }
 }
 
-/// execve(2); comes back only with the reason why not. Both vectors end with null, and come from
-/// [`crate::child::pointers`] or the C library.
-pub fn execute(
-    path: &std::ffi::CStr,
-    argv: &[*const std::ffi::c_char],
-    envp: *const *const std::ffi::c_char,
-) -> Errno {
-    debug_assert!(argv.last().is_some_and(|last| last.is_null()));
-    // SAFETY: `path` ends with NUL, both vectors end with null, and their strings outlive the call.
-    unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp) };
-    Errno::last()
-}
-
-/// The environment as the C library has it, for a command that gets it unchanged.
+/// execve(2); comes back only with the reason why not. Async-signal-safe.
 #[must_use]
-pub fn environment_pointer() -> *const *const std::ffi::c_char {
-    unsafe extern "C" {
-        static environ: *const *const std::ffi::c_char;
-    }
-    // SAFETY: reading the pointer; nothing in this program changes the environment.
-    unsafe { environ }
+pub fn execute(path: &std::ffi::CStr, argv: &Vector, envp: &Vector) -> Errno {
+    // SAFETY: `path` ends with NUL, both vectors end with null, and their strings outlive the call.
+    unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+    Errno::last()
 }
 
 /// Reaps one child, any; with what it used. `None`: there are children, but none has changed.

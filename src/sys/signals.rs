@@ -112,8 +112,8 @@ pub fn die_of(signal: i32) -> ! {
     if let Ok(known) = Signal::try_from(signal) {
         set.add(known);
     }
-    // SAFETY: sending ourselves a signal; it stays pending until the next line unblocks it.
-    unsafe { libc::kill(libc::getpid(), signal) };
+    // SAFETY: sending ourselves a signal; it stays pending until it is unblocked below.
+    unsafe { libc::raise(signal) };
     // A failure leaves the signal blocked; the exit below then says the same by number.
     let unblocked = sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&set), None);
     debug_assert!(unblocked.is_ok());

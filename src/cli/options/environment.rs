@@ -1,0 +1,42 @@
+//! Options of the command's environment.
+
+use super::{Apply, Opt, Takes};
+use crate::environment::{Change, assignment, name};
+
+const ENVIRONMENT: Option<&str> = Some("Environment");
+
+pub(super) static ROWS: &[Opt] = &[
+    Opt {
+        name: "env",
+        short: None,
+        takes: Takes::Value("NAME=VALUE"),
+        heading: ENVIRONMENT,
+        help: "Set a variable for the command",
+        apply: Apply::Set(|args, value| {
+            args.environment.push(assignment(value)?);
+            Ok(())
+        }),
+    },
+    Opt {
+        name: "unset",
+        short: None,
+        takes: Takes::Value("NAME"),
+        heading: ENVIRONMENT,
+        help: "Remove a variable",
+        apply: Apply::Set(|args, value| {
+            args.environment.push(Change::Unset(name(value)?));
+            Ok(())
+        }),
+    },
+    Opt {
+        name: "clear-env",
+        short: None,
+        takes: Takes::Nothing,
+        heading: ENVIRONMENT,
+        help: "Start from an empty environment (later --env add to it)",
+        apply: Apply::Set(|args, _| {
+            args.environment.push(Change::Clear);
+            Ok(())
+        }),
+    },
+];
