@@ -1,0 +1,54 @@
+//! What rcon promises, proved by what the kernel did.
+//!
+//! One test binary, run on this machine by `cargo test` and inside every guest of the kernel lab by
+//! `cargo xtask lab`. A case says what it needs; the harness looks at the kernel and runs or skips it.
+//!
+//! # Adding a case
+//!
+//! 1. Write a function that panics when the promise is broken:
+//!
+//!    ```ignore
+//!    fn refuses_the_seventeenth_task() {
+//!        let out = rcon(["--pids", "16", "--"]).victim("forks:40").run();
+//!        assert!(out.stdout.contains("err=EAGAIN"), "{out}");
+//!    }
+//!    ```
+//! 2. Add it to the list that its module's `tests()` returns, with what it needs:
+//!    `Case::new("limits::pids", &[Need::Controller("pids")], refuses_the_seventeenth_task)`.
+//! 3. A new module is one `mod` line and one line in [`cases`].
+//!
+//! Cases run one after another, alone on the machine. After each the harness compares groups, mounts and
+//! processes with before: a case that leaves something behind has failed. Guests are 10 to 15 times slower
+//! than a real machine, so no case may depend on a short time: see [`support::slow`].
+//! Anything that could hurt a machine (fork bombs, filling the memory) needs [`needs::Need::Lab`].
+
+mod basics;
+mod case;
+mod facts;
+mod fixture;
+mod harness;
+mod needs;
+mod place;
+mod report;
+mod support;
+mod victim;
+
+use case::Case;
+use std::process::ExitCode;
+
+fn cases() -> Vec<Case> {
+    [harness::tests(), basics::tests()].concat()
+}
+
+fn main() -> ExitCode {
+    if let Some(role) = victim::asked() {
+        return victim::play(&role);
+    }
+    let mut args = libtest_mimic::Arguments::from_args();
+    args.test_threads = Some(1); // each case must be alone to be measured and to be seen to clean up
+    if !args.list {
+        fixture::prepare();
+    }
+    let trials = cases().into_iter().map(Case::into_trial).collect();
+    libtest_mimic::run(&args, trials).exit_code()
+}

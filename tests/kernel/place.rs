@@ -1,0 +1,127 @@
+//! Where, if anywhere, this process may make a group with a given controller: an independent reading of the
+//! rules, against which rcon's own choice is tested.
+
+use crate::facts::{Hierarchy, hierarchies, offers};
+use nix::unistd::{AccessFlags, access, geteuid};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process,
+};
+
+/// Some group can be made somewhere.
+pub(crate) fn any() -> Result<PathBuf, String> {
+    let mut reasons = Vec::new();
+    for one in hierarchies() {
+        match if one.v2 { below(one, None) } else { own(one) } {
+            Ok(group) => return Ok(group),
+            Err(reason) => reasons.push(reason),
+        }
+    }
+    Err(if reasons.is_empty() { "no cgroup file system is mounted".to_owned() } else { reasons.join("; ") })
+}
+
+/// v1: below the caller's own group.
+pub(crate) fn v1(controller: &str) -> Result<PathBuf, String> {
+    let found = hierarchies().iter().find(|one| !one.v2 && one.has(controller));
+    own(found.ok_or_else(|| format!("no v1 hierarchy has {controller}"))?)
+}
+
+/// v2: below the nearest group, from the caller's own upwards, that may have children with the controller.
+pub(crate) fn v2(controller: &str) -> Result<PathBuf, String> {
+    let found = hierarchies().iter().find(|one| one.v2).ok_or("no v2 hierarchy is mounted")?;
+    if !found.has(controller) {
+        return Err(format!("the v2 hierarchy has no {controller}"));
+    }
+    below(found, Some(controller))
+}
+
+/// Is there a `cgroup.kill`? The root group never has one, so a child is looked at, or made for the purpose.
+pub(crate) fn has_kill() -> Result<(), String> {
+    let one = hierarchies().iter().find(|one| one.v2).ok_or("no v2 hierarchy is mounted")?;
+    let own = one.own.clone().unwrap_or_else(|| one.mount.clone());
+    if own.join("cgroup.kill").exists() {
+        return Ok(());
+    }
+    let probe = own.join(format!("probe-{}", process::id()));
+    fs::create_dir(&probe).map_err(|error| format!("{}: {error}", probe.display()))?;
+    let there = probe.join("cgroup.kill").exists();
+    fs::remove_dir(&probe).map_err(|error| format!("{}: {error}", probe.display()))?;
+    if there { Ok(()) } else { Err("the kernel has no cgroup.kill".to_owned()) }
+}
+
+fn own(one: &Hierarchy) -> Result<PathBuf, String> {
+    let names = one.controllers.join(",");
+    if one.read_only {
+        return Err(format!("v1 {names} is mounted read-only"));
+    }
+    let own = one.own.clone().ok_or_else(|| format!("our v1 {names} group is outside of the mount"))?;
+    if writable(&own) { Ok(own) } else { Err(format!("{} is not ours to write", own.display())) }
+}
+
+fn below(one: &Hierarchy, controller: Option<&str>) -> Result<PathBuf, String> {
+    if one.read_only {
+        return Err("cgroup v2 is mounted read-only".to_owned());
+    }
+    let own = one.own.as_deref().ok_or("our v2 group is outside of the mount")?;
+    if Path::new("/run/systemd/system").is_dir() {
+        return under_systemd(one, own, controller);
+    }
+    let mut reason = String::new();
+    for group in own.ancestors().take_while(|group| group.starts_with(&one.mount)) {
+        match may_have_children(group, controller) {
+            Ok(()) => return Ok(group.to_owned()),
+            Err(why) => reason = why,
+        }
+        if let Some(limit) = limit_of(group) {
+            return Err(format!("{reason}, and above it we would leave its {limit}"));
+        }
+    }
+    Err(reason)
+}
+
+/// The rule of "no internal processes": only the real root may have both processes and controllers below it.
+fn may_have_children(group: &Path, controller: Option<&str>) -> Result<(), String> {
+    let name = group.display();
+    if let Some(controller) = controller.filter(|controller| !offers(group, controller)) {
+        return Err(format!("{name} was given no {controller}"));
+    }
+    if !["", "cgroup.procs", "cgroup.subtree_control"].iter().all(|file| writable(&group.join(file))) {
+        return Err(format!("{name} is not ours to write"));
+    }
+    let is_root = !group.join("cgroup.type").exists();
+    let procs = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+    if controller.is_none() || is_root || procs.trim().is_empty() {
+        return Ok(());
+    }
+    Err(format!("{name} holds processes"))
+}
+
+/// The first limit that is set on the group itself.
+fn limit_of(group: &Path) -> Option<&'static str> {
+    const FILES: [&str; 5] = ["memory.max", "memory.high", "memory.swap.max", "pids.max", "cpu.max"];
+    FILES
+        .into_iter()
+        .find(|file| fs::read_to_string(group.join(file)).is_ok_and(|text| !text.starts_with("max")))
+}
+
+/// The tree has one writer, systemd: we get a group from it by its bus, or use one that it delegated.
+fn under_systemd(one: &Hierarchy, own: &Path, controller: Option<&str>) -> Result<PathBuf, String> {
+    if geteuid().is_root() {
+        return Ok(own.to_owned());
+    }
+    let uid = geteuid();
+    let bus = format!("/run/user/{uid}/bus");
+    if !Path::new(&bus).exists() {
+        return Err(format!("this user has no session bus ({bus})"));
+    }
+    let manager = one.mount.join(format!("user.slice/user-{uid}.slice/user@{uid}.service"));
+    match controller.filter(|controller| !offers(&manager, controller)) {
+        Some(controller) => Err(format!("systemd delegates no {controller} to this user")),
+        None => Ok(manager),
+    }
+}
+
+fn writable(path: &Path) -> bool {
+    access(path, AccessFlags::W_OK).is_ok()
+}

@@ -1,0 +1,171 @@
+//! Victims: this binary, started again to behave in a known way under rcon. Guests have busybox and nothing
+//! else, and a victim of our own needs no tool there.
+//!
+//! Asked for by `--victim=ROLE` as the only argument (survives a cleared environment) or `RCON_VICTIM=ROLE`.
+
+use nix::{
+    fcntl::OFlag,
+    sched::{CloneFlags, unshare},
+    sys::signal::{Signal, raise},
+    time::{ClockId, clock_gettime},
+    unistd::setsid,
+};
+use std::{
+    env,
+    error::Error,
+    fs::OpenOptions,
+    io::{Read, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::PathBuf,
+    process::{Child, Command, ExitCode, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Which victim this process was started to be, if any.
+pub(crate) fn asked() -> Option<String> {
+    let mut args = env::args().skip(1);
+    match (args.next(), args.next()) {
+        (Some(arg), None) if arg.starts_with("--victim=") => Some(arg["--victim=".len()..].to_owned()),
+        _ => env::var("RCON_VICTIM").ok(),
+    }
+}
+
+/// This program.
+pub(crate) fn program() -> PathBuf {
+    env::current_exe().expect("/proc/self/exe")
+}
+
+/// Plays a role:
+///
+/// | role | does |
+/// |---|---|
+/// | `alloc:200M[:SECONDS]` | touches that much memory, says `alloc done`, holds it so long |
+/// | `burn:2` | burns CPU for so many seconds, says `wall_ms=… cpu_ms=…` |
+/// | `forks:20` | starts so many children, says `forks ok=N err=NAME`, ends them |
+/// | `bomb` | forks without end (lab only) |
+/// | `sleep:N` | sleeps so many seconds |
+/// | `daemonize:N` | leaves a double-forked daemon that sleeps, with stdout held open; says `daemon=PID` |
+/// | `exit:N`, `raise:N` | ends with the status, by the signal |
+/// | `write:SIZE:PATH`, `read:SIZE:PATH` | direct I/O in blocks of 64 KiB, says `io_ms=…` |
+/// | `userns` | makes a user namespace or says why not |
+pub(crate) fn play(role: &str) -> ExitCode {
+    match act(role) {
+        Ok(code) => code,
+        Err(error) => {
+            println!("victim {role}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn act(role: &str) -> Result<ExitCode, Box<dyn Error>> {
+    let words: Vec<&str> = role.split(':').collect();
+    match words[..] {
+        ["alloc", size] => alloc(bytes(size)?, Duration::ZERO),
+        ["alloc", size, hold] => alloc(bytes(size)?, seconds(hold)?),
+        ["burn", time] => burn(seconds(time)?)?,
+        ["forks", number] => forks(number.parse()?),
+        ["bomb"] => loop {
+            drop(again("bomb").spawn());
+        },
+        ["sleep", time] => thread::sleep(seconds(time)?),
+        ["daemonize", time] => drop(again(&format!("daemonize-1:{time}")).spawn()?.wait()?),
+        ["daemonize-1", time] => {
+            setsid()?;
+            let daemon = again(&format!("sleep:{time}")).spawn()?;
+            println!("daemon={}", daemon.id());
+        }
+        ["exit", status] => return Ok(ExitCode::from(status.parse::<u8>()?)),
+        ["raise", signal] => raise(Signal::try_from(signal.parse::<i32>()?)?)?,
+        ["write", size, path] => direct_io(bytes(size)?, path, true)?,
+        ["read", size, path] => direct_io(bytes(size)?, path, false)?,
+        ["userns"] => unshare(CloneFlags::CLONE_NEWUSER)?,
+        _ => return Err("no such role".into()),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// This program as another victim; it inherits the standard streams.
+fn again(role: &str) -> Command {
+    let mut command = Command::new(program());
+    command.arg(format!("--victim={role}")).env_remove("RCON_VICTIM");
+    command
+}
+
+fn alloc(size: usize, hold: Duration) {
+    let mut memory: Vec<u8> = Vec::with_capacity(size);
+    while memory.len() < size {
+        memory.resize((memory.len() + (1 << 20)).min(size), 1);
+    }
+    println!("alloc done");
+    thread::sleep(hold);
+    drop(std::hint::black_box(memory));
+}
+
+fn burn(time: Duration) -> nix::Result<()> {
+    let used = || nix::Result::Ok(Duration::from(clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID)?));
+    let (start, before) = (Instant::now(), used()?);
+    while start.elapsed() < time {
+        let _number =
+            std::hint::black_box((0..20_000u64).fold(0, |sum, number| sum ^ std::hint::black_box(number)));
+    }
+    println!("wall_ms={} cpu_ms={}", start.elapsed().as_millis(), (used()? - before).as_millis());
+    Ok(())
+}
+
+fn forks(number: usize) {
+    let mut children: Vec<Child> = Vec::new();
+    let mut refusal = "none".to_owned();
+    while children.len() < number {
+        match again("sleep:600").stdout(Stdio::null()).spawn() {
+            Ok(child) => children.push(child),
+            Err(error) => {
+                refusal = match error.raw_os_error() {
+                    Some(number) => format!("{:?}", nix::errno::Errno::from_raw(number)),
+                    None => error.to_string(),
+                };
+                break;
+            }
+        }
+    }
+    println!("forks ok={} err={refusal}", children.len());
+    for mut child in children {
+        // a child may have been killed already; it is waited for in any case
+        drop(child.kill());
+        drop(child.wait());
+    }
+}
+
+/// O_DIRECT wants aligned buffers (open(2)).
+#[repr(align(4096))]
+struct Block([u8; 65536]);
+
+fn direct_io(size: usize, path: &str, write: bool) -> Result<(), Box<dyn Error>> {
+    let direct = OFlag::O_DIRECT.bits();
+    let mut file = OpenOptions::new().read(!write).write(write).custom_flags(direct).open(path)?;
+    let mut block = Box::new(Block([0x5a; 65536]));
+    let start = Instant::now();
+    for _ in 0..size.div_ceil(block.0.len()) {
+        match write {
+            true => file.write_all(&block.0)?,
+            false => file.read_exact(&mut block.0)?,
+        }
+    }
+    println!("io_ms={}", start.elapsed().as_millis());
+    Ok(())
+}
+
+fn bytes(text: &str) -> Result<usize, Box<dyn Error>> {
+    let (digits, shift) = match text.char_indices().last() {
+        Some((end, 'K')) => (&text[..end], 10),
+        Some((end, 'M')) => (&text[..end], 20),
+        Some((end, 'G')) => (&text[..end], 30),
+        _ => (text, 0),
+    };
+    Ok(digits.parse::<usize>()? << shift)
+}
+
+fn seconds(text: &str) -> Result<Duration, Box<dyn Error>> {
+    Ok(Duration::from_secs_f64(text.trim_end_matches('s').parse()?))
+}
