@@ -1,5 +1,8 @@
-//! Making the child. clone3(2) where it is needed for the cgroup, without threads anywhere, so that a copied
-//! address space is sound.
+//! Making the child: clone3(2), which can create it inside a cgroup.
+//!
+//! The cheap way shares the address space until the child executes the command (as vfork(2) does), on a stack
+//! of its own; where a processor is not known here, or the child stays ours for longer, it gets a copy. There
+//! are no threads anywhere, so that both are sound.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -14,15 +17,17 @@ const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 pub struct CloneFlags {
     /// `CLONE_NEW*` bits of namespaces(7).
     pub namespaces: u64,
+    /// The child executes or leaves soon and needs nothing of us while it does: we sleep until then, and it
+    /// works in our memory. What it writes there we find.
+    pub borrow_memory: bool,
 }
 
-/// Makes a child that runs `child`, which is not expected to return, born inside the v2 group `cgroup` if there is one.
-///
-/// The caller has one thread: the child gets a copy of its memory alone.
+/// Makes a child that runs `child`, which is not expected to return, born inside the v2 group `cgroup` if there
+/// is one.
 ///
 /// # Errors
 /// clone3(2)'s; EACCES, EBUSY and EOPNOTSUPP speak of the cgroup.
-pub fn spawn(flags: CloneFlags, cgroup: Option<BorrowedFd>, child: impl FnOnce()) -> Result<Pid, Errno> {
+pub fn spawn<F: FnOnce()>(flags: CloneFlags, cgroup: Option<BorrowedFd>, child: F) -> Result<Pid, Errno> {
     // SAFETY: all-zero is the documented default of every field (clone3(2)).
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     args.flags = flags.namespaces;
@@ -30,6 +35,9 @@ pub fn spawn(flags: CloneFlags, cgroup: Option<BorrowedFd>, child: impl FnOnce()
     if let Some(group) = cgroup {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = group.as_raw_fd() as u64;
+    }
+    if flags.borrow_memory && borrow::KNOWN {
+        return borrow::spawn(args, child);
     }
     // SAFETY: without CLONE_VM and without a stack the child goes on here on a copy of this stack, as after
     // fork(2). There is one thread, so no lock is held by another. `child` only makes async-signal-safe calls.
@@ -41,4 +49,95 @@ pub fn spawn(flags: CloneFlags, cgroup: Option<BorrowedFd>, child: impl FnOnce()
         super::leave(125);
     }
     Ok(Pid::from_raw(pid as i32))
+}
+
+/// The child in our memory, on a stack of its own.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod borrow {
+    use std::cell::Cell;
+    use std::mem::MaybeUninit;
+
+    use super::{Errno, Pid};
+
+    pub(super) const KNOWN: bool = true;
+
+    /// The steps of a child need a few kilobytes.
+    const STACK: usize = 32 * 1024;
+
+    /// Calls the closure in `slot`; never comes back.
+    extern "C" fn enter<F: FnOnce()>(slot: *const Cell<Option<F>>) -> ! {
+        // SAFETY: `spawn` below passes a pointer to a slot that lives until the child has gone.
+        let slot = unsafe { &*slot };
+        if let Some(child) = slot.take() {
+            child();
+        }
+        crate::sys::leave(125)
+    }
+
+    pub(super) fn spawn<F: FnOnce()>(mut args: libc::clone_args, child: F) -> Result<Pid, Errno> {
+        let slot = Cell::new(Some(child));
+        let mut stack: Box<MaybeUninit<[u8; STACK]>> = Box::new(MaybeUninit::uninit());
+        args.flags |= (libc::CLONE_VM | libc::CLONE_VFORK) as u64;
+        // Both processors want the stack's end at a multiple of 16.
+        let start = (stack.as_mut_ptr() as usize + 15) & !15;
+        args.stack = start as u64;
+        args.stack_size = (STACK - 16) as u64 & !15;
+        let result: i64;
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: clone3 with CLONE_VFORK: we sleep until the child has executed or left, so the slot, the
+        // stack and the arguments outlive it. The child comes out of the call with rax 0 on its own, aligned
+        // stack, calls `enter` with the slot and never returns here. rcx and r11 are the call's to change.
+        unsafe {
+            std::arch::asm!(
+                "syscall",
+                "test rax, rax",
+                "jnz 2f",
+                "xor ebp, ebp",
+                "mov rdi, r12",
+                "call r13",
+                "2:",
+                inlateout("rax") libc::SYS_clone3 => result,
+                in("rdi") &raw const args,
+                in("rsi") std::mem::size_of::<libc::clone_args>(),
+                in("r12") &raw const slot,
+                in("r13") enter::<F> as extern "C" fn(*const Cell<Option<F>>) -> !,
+                lateout("rcx") _,
+                lateout("r11") _,
+            );
+        }
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: as above; x8 holds the call's number and x0 its result.
+        unsafe {
+            std::arch::asm!(
+                "svc 0",
+                "cbnz x0, 2f",
+                "mov x29, xzr",
+                "mov x0, x20",
+                "blr x21",
+                "2:",
+                inlateout("x0") &raw const args => result,
+                in("x1") std::mem::size_of::<libc::clone_args>(),
+                in("x8") libc::SYS_clone3,
+                in("x20") &raw const slot,
+                in("x21") enter::<F> as extern "C" fn(*const Cell<Option<F>>) -> !,
+            );
+        }
+        match i32::try_from(result) {
+            Ok(pid) if pid > 0 => Ok(Pid::from_raw(pid)),
+            Ok(error) => Err(Errno::from_raw(-error)),
+            Err(_) => Err(Errno::EOVERFLOW),
+        }
+    }
+}
+
+/// A processor whose calls are not written down here.
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod borrow {
+    use super::{Errno, Pid};
+
+    pub(super) const KNOWN: bool = false;
+
+    pub(super) fn spawn<F: FnOnce()>(_: libc::clone_args, _: F) -> Result<Pid, Errno> {
+        Err(Errno::ENOSYS)
+    }
 }

@@ -1,0 +1,246 @@
+//! What the wrapper costs: whole processes, interleaved round by round, as ratios to the floor.
+//!
+//! `cargo bench --bench overhead [-- ROUNDS] [--only WORD] [--gap-rounds N]`. Each table is measured in two
+//! regimes: back to back, and after a pause of 60 ms, which is what a person sees: some ways into a group pay a
+//! grace period of 10 ms only then.
+
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
+
+const PAUSE: Duration = Duration::from_millis(60);
+
+struct Contestant {
+    name: String,
+    argv: Vec<String>,
+}
+
+struct Table {
+    title: &'static str,
+    /// The first is the yardstick.
+    rows: Vec<Contestant>,
+}
+
+struct Options {
+    rounds: usize,
+    gap_rounds: usize,
+    only: Option<String>,
+}
+
+fn main() {
+    let options = options();
+    let rcon = PathBuf::from(env!("CARGO_BIN_EXE_rcon"));
+    let floors = build_floors();
+    for table in tables(&rcon, &floors) {
+        if options.only.as_ref().is_some_and(|word| !table.title.contains(word.as_str())) {
+            continue;
+        }
+        run(&table, options.rounds, Duration::ZERO);
+        run(&table, options.gap_rounds, PAUSE);
+    }
+}
+
+fn options() -> Options {
+    let mut options = Options { rounds: 300, gap_rounds: 40, only: None };
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--only" => options.only = words.next(),
+            "--gap-rounds" => options.gap_rounds = words.next().and_then(|n| n.parse().ok()).unwrap_or(40),
+            // `cargo bench` adds this for harnesses that know it.
+            "--bench" => {}
+            number => options.rounds = number.parse().unwrap_or(options.rounds),
+        }
+    }
+    options
+}
+
+/// (name, path) of the floor for each C library that can be linked statically here.
+fn build_floors() -> Vec<(&'static str, PathBuf)> {
+    let out = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/floor.c");
+    let mut floors = Vec::new();
+    for (name, compiler) in [("floor", "cc"), ("floor (musl)", "musl-gcc")] {
+        let path = out.join(name.replace([' ', '(', ')'], ""));
+        let built = Command::new(compiler).args(["-O2", "-static", "-o"]).arg(&path).arg(&source).status();
+        match built {
+            Ok(status) if status.success() => floors.push((name, path)),
+            _ => println!("{name}: left out, because {compiler} does not build it here"),
+        }
+    }
+    floors
+}
+
+fn contestant(name: &str, words: &[&str]) -> Contestant {
+    Contestant { name: name.to_owned(), argv: words.iter().map(|word| (*word).to_owned()).collect() }
+}
+
+fn tables(rcon: &Path, floors: &[(&'static str, PathBuf)]) -> Vec<Table> {
+    let rcon = rcon.display().to_string();
+    let truth = find("true").unwrap_or_else(|| "/bin/true".to_owned());
+    let mut out = Vec::new();
+    match floor_groups(&rcon) {
+        Some(groups) => out.push(limits_table(&rcon, floors, &groups, &truth)),
+        None => println!("limits: left out, because rcon cannot make groups here"),
+    }
+    let mut plain = Table { title: "no group: -- true", rows: Vec::new() };
+    for (name, path) in floors {
+        plain.rows.push(contestant(name, &[&path.display().to_string(), "run", "--", &truth]));
+    }
+    plain.rows.push(contestant("rcon", &[&rcon, "--", &truth]));
+    plain.rows.push(contestant("true alone", &[&truth]));
+    out.push(plain);
+    if let Some(timeout) = find("timeout") {
+        let rows = vec![
+            contestant("timeout(1)", &[&timeout, "60", &truth]),
+            contestant("rcon", &[&rcon, "--timeout", "1m", "--", &truth]),
+        ];
+        out.push(Table { title: "time limit: --timeout 1m -- true", rows });
+    }
+    if let Some(setpriv) = find("setpriv") {
+        let mut words = vec![setpriv.as_str()];
+        words.extend(["--bounding-set", "-all", "--inh-caps", "-all", "--ambient-caps", "-all", "--no-new-privs"]);
+        words.push(&truth);
+        let rows = vec![
+            contestant("setpriv(1)", &words),
+            contestant("capcon", &[&rcon, "capcon", "--allow", "none", "--", &truth]),
+        ];
+        out.push(Table { title: "capabilities: --allow none -- true", rows });
+    }
+    if let Some(bwrap) = find("bwrap") {
+        let rows = vec![
+            contestant("bwrap", &[&bwrap, "--unshare-all", "--bind", "/", "/", "--proc", "/proc", &truth]),
+            contestant("rcon", &[&rcon, "--unshare", "all", "--root", "/", "--proc", "--", &truth]),
+        ];
+        out.push(Table { title: "cage: --unshare all --root / -- true", rows });
+    }
+    out
+}
+
+fn limits_table(rcon: &str, floors: &[(&'static str, PathBuf)], groups: &[String], truth: &str) -> Table {
+    let mut rows = Vec::new();
+    for (name, path) in floors {
+        let mut argv = vec![path.display().to_string()];
+        argv.extend(groups.iter().cloned());
+        argv.extend(["--".to_owned(), truth.to_owned()]);
+        rows.push(Contestant { name: (*name).to_owned(), argv });
+    }
+    // The musl build of the same profile, where somebody has made it.
+    let musl = rcon.replace("-unknown-linux-gnu", "-unknown-linux-musl");
+    for (name, path) in [("rcon", rcon), ("rcon (musl)", musl.as_str())] {
+        if name == "rcon" || (musl != rcon && Path::new(path).exists()) {
+            rows.push(contestant(name, &[path, "--cpu", "30%", "--mem", "256M", "--pids", "64", "--", truth]));
+        }
+    }
+    if let Some(systemd_run) = find("systemd-run").filter(|_| Path::new("/run/systemd/system").exists()) {
+        let limits = ["-p", "CPUQuota=30%", "-p", "MemoryMax=256M", "-p", "TasksMax=64"];
+        let mut words = vec![systemd_run.as_str(), "-q", "--scope"];
+        words.extend(limits);
+        words.push(truth);
+        rows.push(contestant("systemd-run --scope", &words));
+    }
+    Table { title: "limits: --cpu 30% --mem 256M --pids 64 -- true", rows }
+}
+
+/// The floor's arguments for the groups that rcon itself would make here.
+fn floor_groups(rcon: &str) -> Option<Vec<String>> {
+    let output = Command::new(rcon)
+        .args(["--cpu", "30%", "--mem", "256M", "--pids", "64", "--explain=json", "--", "true"])
+        .output()
+        .ok()?;
+    let plan: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
+    let groups = plan.get("groups")?.as_array()?;
+    if !output.status.success() || groups.is_empty() {
+        return None;
+    }
+    let mut words = vec!["v1".to_owned()];
+    for group in groups {
+        let parent = Path::new(group.get("path")?.as_str()?).parent()?.display().to_string();
+        if group.get("version")?.as_str()? == "v2" {
+            return (groups.len() == 1).then(|| vec!["v2".to_owned(), parent]);
+        }
+        words.push(format!("{}={parent}", group.get("controllers")?.get(0)?.as_str()?));
+    }
+    Some(words)
+}
+
+fn find(program: &str) -> Option<String> {
+    let path = std::env::var("PATH").ok()?;
+    path.split(':').map(|dir| format!("{dir}/{program}")).find(|path| Path::new(path).exists())
+}
+
+struct Sample {
+    wall_us: f64,
+    cpu_us: f64,
+}
+
+fn children_cpu_us() -> f64 {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).expect("RUSAGE_CHILDREN is always there");
+    (usage.user_time().num_microseconds() + usage.system_time().num_microseconds()) as f64
+}
+
+fn once(contestant: &Contestant) -> Option<Sample> {
+    let (program, arguments) = contestant.argv.split_first()?;
+    let cpu = children_cpu_us();
+    let start = Instant::now();
+    let status = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .ok()?;
+    let wall_us = start.elapsed().as_secs_f64() * 1e6;
+    (status.into_raw() == 0).then(|| Sample { wall_us, cpu_us: children_cpu_us() - cpu })
+}
+
+fn run(table: &Table, rounds: usize, pause: Duration) {
+    let regime = if pause.is_zero() { "back to back".to_owned() } else { format!("after {} ms", pause.as_millis()) };
+    println!("\n{} ({regime}, {rounds} rounds)", table.title);
+    println!("{:<22} {:>9} {:>9} {:>9} {:>8} {:>15} {:>8}", "", "wall us", "p95", "cpu us", "ratio", "quartiles", "cpu");
+    let mut samples: Vec<Vec<Sample>> = table.rows.iter().map(|_| Vec::new()).collect();
+    let mut failed = vec![false; table.rows.len()];
+    for round in 0..rounds + 3 {
+        for (i, contestant) in table.rows.iter().enumerate() {
+            std::thread::sleep(pause);
+            match once(contestant) {
+                // The first rounds warm the caches.
+                Some(sample) if round >= 3 => samples[i].push(sample),
+                Some(_) => {}
+                None => failed[i] = true,
+            }
+        }
+    }
+    let floor_cpu: Vec<f64> = samples[0].iter().map(|sample| sample.cpu_us).collect();
+    for (i, contestant) in table.rows.iter().enumerate() {
+        if failed[i] || samples[i].len() != samples[0].len() {
+            println!("{:<22} left out, because it fails here", contestant.name);
+            continue;
+        }
+        let wall: Vec<f64> = samples[i].iter().map(|sample| sample.wall_us).collect();
+        let cpu: Vec<f64> = samples[i].iter().map(|sample| sample.cpu_us).collect();
+        let ratio: Vec<f64> = samples[i].iter().zip(&samples[0]).map(|(own, floor)| own.wall_us / floor.wall_us).collect();
+        println!(
+            "{:<22} {:>9.0} {:>9.0} {:>9.0} {:>8.3} {:>7.3}-{:<7.3} {:>8.3}",
+            contestant.name,
+            at(&wall, 50),
+            at(&wall, 95),
+            at(&cpu, 50),
+            at(&ratio, 50),
+            at(&ratio, 25),
+            at(&ratio, 75),
+            at(&cpu, 50) / at(&floor_cpu, 50).max(1.0),
+        );
+    }
+}
+
+/// The value that `percent` of the values do not exceed.
+fn at(values: &[f64], percent: usize) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() * percent / 100).or(sorted.last()).copied().unwrap_or(f64::NAN)
+}
