@@ -103,7 +103,15 @@ fn tables(rcon: &Path, floors: &[(&'static str, PathBuf)]) -> Vec<Table> {
     }
     if let Some(setpriv) = find("setpriv") {
         let mut words = vec![setpriv.as_str()];
-        words.extend(["--bounding-set", "-all", "--inh-caps", "-all", "--ambient-caps", "-all", "--no-new-privs"]);
+        words.extend([
+            "--bounding-set",
+            "-all",
+            "--inh-caps",
+            "-all",
+            "--ambient-caps",
+            "-all",
+            "--no-new-privs",
+        ]);
         words.push(&truth);
         let rows = vec![
             contestant("setpriv(1)", &words),
@@ -133,7 +141,10 @@ fn limits_table(rcon: &str, floors: &[(&'static str, PathBuf)], groups: &[String
     let musl = rcon.replace("-unknown-linux-gnu", "-unknown-linux-musl");
     for (name, path) in [("rcon", rcon), ("rcon (musl)", musl.as_str())] {
         if name == "rcon" || (musl != rcon && Path::new(path).exists()) {
-            rows.push(contestant(name, &[path, "--cpu", "30%", "--mem", "256M", "--pids", "64", "--", truth]));
+            rows.push(contestant(
+                name,
+                &[path, "--cpu", "30%", "--mem", "256M", "--pids", "64", "--", truth],
+            ));
         }
     }
     if let Some(systemd_run) = find("systemd-run").filter(|_| Path::new("/run/systemd/system").exists()) {
@@ -199,9 +210,13 @@ fn once(contestant: &Contestant) -> Option<Sample> {
 }
 
 fn run(table: &Table, rounds: usize, pause: Duration) {
-    let regime = if pause.is_zero() { "back to back".to_owned() } else { format!("after {} ms", pause.as_millis()) };
+    let regime =
+        if pause.is_zero() { "back to back".to_owned() } else { format!("after {} ms", pause.as_millis()) };
     println!("\n{} ({regime}, {rounds} rounds)", table.title);
-    println!("{:<22} {:>9} {:>9} {:>9} {:>8} {:>15} {:>8}", "", "wall us", "p95", "cpu us", "ratio", "quartiles", "cpu");
+    println!(
+        "{:<22} {:>9} {:>9} {:>9} {:>8} {:>15} {:>8}",
+        "", "wall us", "p95", "cpu us", "ratio", "quartiles", "cpu"
+    );
     let mut samples: Vec<Vec<Sample>> = table.rows.iter().map(|_| Vec::new()).collect();
     let mut failed = vec![false; table.rows.len()];
     for round in 0..rounds + 3 {
@@ -223,7 +238,8 @@ fn run(table: &Table, rounds: usize, pause: Duration) {
         }
         let wall: Vec<f64> = samples[i].iter().map(|sample| sample.wall_us).collect();
         let cpu: Vec<f64> = samples[i].iter().map(|sample| sample.cpu_us).collect();
-        let ratio: Vec<f64> = samples[i].iter().zip(&samples[0]).map(|(own, floor)| own.wall_us / floor.wall_us).collect();
+        let ratio: Vec<f64> =
+            samples[i].iter().zip(&samples[0]).map(|(own, floor)| own.wall_us / floor.wall_us).collect();
         println!(
             "{:<22} {:>9.0} {:>9.0} {:>9.0} {:>8.3} {:>7.3}-{:<7.3} {:>8.3}",
             contestant.name,

@@ -1,6 +1,8 @@
 //! The child's side: runs the steps and becomes the command. Only async-signal-safe calls, no allocation, no
 //! formatting, no panic: the child has numbers, the parent has the words.
 
+use std::cell::Cell;
+
 use nix::errno::Errno;
 
 use crate::step::{Exec, Step};
@@ -20,19 +22,38 @@ pub struct Kit<'a> {
     pub argv: sys::Vector<'a>,
     /// The environment of the command.
     pub envp: sys::Vector<'a>,
-    /// Where a failure is reported: 4 bytes step number, 4 bytes errno.
-    pub report: i32,
+    /// Where a failure is reported.
+    pub report: Report<'a>,
+}
+
+/// The child's way to tell which step failed, and how.
+#[derive(Clone, Copy)]
+#[allow(missing_debug_implementations)] // a descriptor or a place in memory
+pub enum Report<'a> {
+    /// A close-on-exec pipe: 4 bytes step number, 4 bytes errno.
+    Pipe(i32),
+    /// Memory that the child borrows from us.
+    Memory(&'a Cell<Option<(usize, Errno)>>),
+}
+
+impl Report<'_> {
+    fn failed(self, step: usize, errno: Errno) {
+        match self {
+            Self::Pipe(pipe) => sys::report_failure(pipe, step as u32, errno),
+            Self::Memory(place) => place.set(Some((step, errno))),
+        }
+    }
 }
 
 /// Runs the steps. Comes back never: the last step becomes the command, a failure is reported.
 pub fn run(kit: &Kit) -> ! {
     for (number, step) in kit.steps.iter().enumerate() {
         if let Err(errno) = take(step, kit) {
-            sys::report_failure(kit.report, number as u32, errno);
+            kit.report.failed(number, errno);
             sys::leave(125);
         }
     }
-    sys::report_failure(kit.report, u32::MAX, Errno::EINVAL);
+    kit.report.failed(usize::MAX, Errno::EINVAL);
     sys::leave(125)
 }
 

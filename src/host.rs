@@ -3,17 +3,13 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{CString, OsString};
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
-
-use nix::errno::Errno;
 
 use crate::cgroup::layout::Layout;
 use crate::cli::Args;
 use crate::limits::{Controller, Facts, Value};
 use crate::value::Size;
-use crate::{disks, error::Error};
+use crate::{disks, error::Error, files};
 
 /// The machine.
 #[derive(Clone, Debug, Default)]
@@ -90,12 +86,10 @@ impl Host {
             return Ok(host);
         }
         host.layout = read_layout(root)?;
-        if host.layout.v2.is_some() {
-            host.systemd = root.join("run/systemd/system").exists();
-        }
         let asked = |c: Controller| args.limits.iter().any(|asked| asked.limit.controller == c);
         let on_v2 = |c: Controller| asked(c) && host.layout.v1_of(c).is_none();
         if args.needs_v2_chain(&host.layout) || Controller::ALL.into_iter().any(on_v2) {
+            host.systemd = root.join("run/systemd/system").exists();
             host.v2_chain = read_chain(root, &host.layout, args.cgroup_parent.as_deref());
         }
         if args.limits.iter().any(|asked| matches!(asked.value, Value::Size(Size::Percent(_)))) {
@@ -104,7 +98,7 @@ impl Host {
         if asked(Controller::Cpuset)
             && let Some(Ok(own)) = host.layout.v1_of(Controller::Cpuset).map(|h| &h.own)
         {
-            let read = |name: &str| read_text(&below(root, own).join(name)).unwrap_or_default();
+            let read = |name: &str| files::text(&below(root, own).join(name)).unwrap_or_default();
             host.facts.cpuset = (read("cpuset.cpus"), read("cpuset.mems"));
         }
         for asked in &args.limits {
@@ -120,17 +114,11 @@ impl Host {
 
 fn read_layout(root: &Path) -> Result<Layout, Error> {
     let read = |path: &str| {
-        fs::read(root.join(path)).map_err(|error| {
-            Error::new(format!("cannot read /{path}"))
-                .errno(errno(&error))
-                .try_this("mount -t proc proc /proc")
+        files::read(&root.join(path)).map_err(|errno| {
+            Error::new(format!("cannot read /{path}")).errno(errno).try_this("mount -t proc proc /proc")
         })
     };
     Ok(Layout::parse(&read("proc/self/mountinfo")?, &read("proc/self/cgroup")?))
-}
-
-fn errno(error: &io::Error) -> Errno {
-    Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
 }
 
 /// An absolute path of the machine, below the root that tests replace.
@@ -138,12 +126,8 @@ fn below(root: &Path, path: &Path) -> PathBuf {
     root.join(path.strip_prefix("/").unwrap_or(path))
 }
 
-fn read_text(path: &Path) -> Option<String> {
-    fs::read_to_string(path).ok().map(|text| text.trim_end().to_owned())
-}
-
 fn read_words(path: &Path) -> BTreeSet<String> {
-    read_text(path).unwrap_or_default().split_whitespace().map(str::to_owned).collect()
+    files::text(path).unwrap_or_default().split_whitespace().map(str::to_owned).collect()
 }
 
 /// The caller's v2 group (or the one that `--cgroup-parent` names) and its ancestors.
@@ -172,11 +156,11 @@ fn read_node(root: &Path, dir: &Path, own: bool) -> V2Node {
     use nix::unistd::{AccessFlags, access};
     let path = below(root, dir);
     // Only the real root lacks this file (cgroup-v2.rst, "cgroup.type").
-    let kind = read_text(&path.join("cgroup.type"));
+    let kind = files::text(&path.join("cgroup.type"));
     let can_write = |name: &str| access(&path.join(name), AccessFlags::W_OK).is_ok();
     let own_pid = std::process::id().to_string();
     let others = || {
-        read_text(&path.join("cgroup.procs"))
+        files::text(&path.join("cgroup.procs"))
             .is_some_and(|text| text.lines().any(|line| !own || (line != own_pid && line != "0")))
     };
     let real_root = kind.is_none();
@@ -206,7 +190,7 @@ fn set_limits(path: &Path) -> Vec<String> {
         ("cpuset.cpus", ""),
         ("cpuset.mems", ""),
     ] {
-        if let Some(value) = read_text(&path.join(file))
+        if let Some(value) = files::text(&path.join(file))
             && value.split_whitespace().next().unwrap_or_default() != unlimited
         {
             out.push(format!("{file}={value}"));
@@ -221,7 +205,7 @@ fn delegated(path: &Path) -> bool {
 
 /// The machine's memory, or the lowest limit that encloses the caller, in bytes.
 fn read_memory(root: &Path, host: &Host) -> Result<u64, Error> {
-    let meminfo = read_text(&root.join("proc/meminfo")).unwrap_or_default();
+    let meminfo = files::text(&root.join("proc/meminfo")).unwrap_or_default();
     let total = meminfo
         .lines()
         .find_map(|line| line.strip_prefix("MemTotal:"))
@@ -231,7 +215,7 @@ fn read_memory(root: &Path, host: &Host) -> Result<u64, Error> {
         })?;
     let mut lowest = total.saturating_mul(1024);
     let mut consider = |path: PathBuf| {
-        if let Some(limit) = read_text(&path).and_then(|text| text.parse::<u64>().ok()) {
+        if let Some(limit) = files::text(&path).and_then(|text| text.parse::<u64>().ok()) {
             lowest = lowest.min(limit);
         }
     };

@@ -12,6 +12,7 @@ pub mod disks;
 pub mod environment;
 pub mod error;
 pub mod explain;
+pub mod files;
 pub mod host;
 pub mod limits;
 pub mod outcome;

@@ -1,5 +1,6 @@
 //! From plan to running command: groups are made, the child is born, and speaks up if it fails.
 
+use std::cell::Cell;
 use std::os::fd::{AsFd, AsRawFd};
 
 use nix::errno::Errno;
@@ -8,7 +9,7 @@ use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
 use crate::cgroup::Groups;
-use crate::child::{self, Kit};
+use crate::child::{self, Kit, Report};
 use crate::error::{Class, Error, printable};
 use crate::limits::Version;
 use crate::plan::Plan;
@@ -67,23 +68,33 @@ enum Failure {
 }
 
 fn launch(plan: &Plan, groups: &Groups, signals: &Signals, born_inside: bool) -> Result<Pid, Failure> {
-    let argv = plan.exec().map_or(&[][..], |exec| &exec.argv);
     let entries = groups.entries();
-    let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(Failure::Pipe)?;
-    let kit = Kit {
+    let kit = |report| Kit {
         steps: &plan.steps,
         entries: &entries,
         signals: signals.inherited(),
-        argv: sys::Vector::of(argv),
+        argv: sys::Vector::of(plan.exec().map_or(&[][..], |exec| &exec.argv)),
         envp: plan
             .environment
             .as_ref()
             .map_or_else(sys::Vector::inherited_environment, |env| sys::Vector::of(env)),
-        report: writer.as_raw_fd(),
+        report,
     };
     let born_in = if born_inside { groups.born_in() } else { None };
-    let pid =
-        sys::clone::spawn(CloneFlags::default(), born_in, || child::run(&kit)).map_err(Failure::Clone)?;
+    let flags = CloneFlags { borrow_memory: plan.steps.iter().all(Step::is_quick), ..CloneFlags::default() };
+    if flags.borrow_memory && sys::clone::CAN_BORROW {
+        let failure = Cell::new(None);
+        let kit = kit(Report::Memory(&failure));
+        let pid = sys::clone::spawn(flags, born_in, || child::run(&kit)).map_err(Failure::Clone)?;
+        // It has executed the command or left by now.
+        return match failure.get() {
+            None => Ok(pid),
+            Some((step, errno)) => Err(failed(pid, step, errno)),
+        };
+    }
+    let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(Failure::Pipe)?;
+    let kit = kit(Report::Pipe(writer.as_raw_fd()));
+    let pid = sys::clone::spawn(flags, born_in, || child::run(&kit)).map_err(Failure::Clone)?;
     drop(writer);
     let mut message = [0_u8; 8];
     loop {
@@ -95,13 +106,17 @@ fn launch(plan: &Plan, groups: &Groups, signals: &Signals, born_inside: bool) ->
             Err(errno) => return Err(Failure::Pipe(errno)),
         }
     }
+    let [a, b, c, d, e, f, g, h] = message;
+    let step = u32::from_ne_bytes([a, b, c, d]) as usize;
+    Err(failed(pid, step, Errno::from_raw(i32::from_ne_bytes([e, f, g, h]))))
+}
+
+fn failed(pid: Pid, step: usize, errno: Errno) -> Failure {
     // The child has left; ECHILD could only mean that it is reaped already.
     if let Err(errno) = waitpid(pid, None) {
         debug_assert_eq!(errno, Errno::ECHILD);
     }
-    let [a, b, c, d, e, f, g, h] = message;
-    let step = u32::from_ne_bytes([a, b, c, d]) as usize;
-    Err(Failure::Step(step, Errno::from_raw(i32::from_ne_bytes([e, f, g, h]))))
+    Failure::Step(step, errno)
 }
 
 impl Failure {

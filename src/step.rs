@@ -15,6 +15,17 @@ pub enum Step {
     Exec(Exec),
 }
 
+impl Step {
+    /// Does it only change the child itself, without waiting for anybody and without a process of its own? Then
+    /// the child may borrow our memory, while we sleep.
+    #[must_use]
+    pub fn is_quick(&self) -> bool {
+        match self {
+            Self::Join(_) | Self::RestoreSignals | Self::Exec(_) => true,
+        }
+    }
+}
+
 /// What is executed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exec {

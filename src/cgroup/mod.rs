@@ -51,17 +51,7 @@ struct Group {
 /// Reads a small file of a group: `None` where the kernel has no such file, or it does not answer.
 #[must_use]
 pub fn read_at(dir: BorrowedFd, file: &str) -> Option<String> {
-    let fd = openat(dir, file, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).ok()?;
-    let mut text = Vec::new();
-    let mut buffer = [0_u8; 4096];
-    loop {
-        match nix::unistd::read(&fd, &mut buffer) {
-            Ok(0) => return String::from_utf8(text).ok(),
-            Ok(n) => text.extend_from_slice(buffer.get(..n)?),
-            Err(Errno::EINTR) => {}
-            Err(_) => return None,
-        }
-    }
+    String::from_utf8(crate::files::read_at(dir, file).ok()?).ok()
 }
 
 /// Writes a value to a group's file in one write, as the kernel wants it.
@@ -382,6 +372,11 @@ fn make(plan: &GroupPlan, parent: BorrowedFd) -> Result<(String, OwnedFd), Errno
             Err(errno) => return Err(errno),
         }
         match openat(parent, name.as_str(), DIRECTORY | OFlag::O_NOFOLLOW, Mode::empty()) {
+            // One that we have just made is nobody's to remove: rcon gc leaves young ones alone.
+            Ok(dir) if made.is_ok() => {
+                lock_shared(dir.as_fd());
+                return Ok((name, dir));
+            }
             Ok(dir) => {
                 // Fails while the last user of a shared group is removing it: it is gone in a moment.
                 if crate::sys::try_lock(dir.as_fd(), false).is_ok() && is_alive(dir.as_fd()) {
@@ -402,7 +397,7 @@ fn is_alive(dir: BorrowedFd) -> bool {
         .is_ok()
 }
 
-/// Somebody who holds the lock exclusively is taking controllers back, which takes a moment; a stranger who
+/// Somebody who holds the lock exclusively is looking whether it is used, which takes a moment; a stranger who
 /// holds it for ever must not stop us.
 fn lock_shared(dir: BorrowedFd) {
     for _ in 0..50 {

@@ -6,6 +6,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use nix::sys::stat::{fstat, mode_t};
@@ -61,7 +62,7 @@ impl Sweep {
         for name in crate::cgroup::children(dir) {
             let Ok(child) = open_child(dir, &name) else { continue };
             let path = path.join(&name);
-            if is_ours(&name, child.as_fd()) && crate::sys::try_lock(child.as_fd(), true).is_ok() {
+            if is_ours(&name, child.as_fd()) && is_abandoned(child.as_fd()) {
                 clean &= self.stale(dir, &name, child.as_fd(), &path, version);
             } else {
                 clean &= self.below(child.as_fd(), &path, version);
@@ -103,6 +104,22 @@ impl Sweep {
         crate::say(&format!("rcon: {shown} could not be removed"));
         false
     }
+}
+
+/// How long after making a group its owner has surely locked it.
+const GRACE: Duration = Duration::from_millis(200);
+
+/// Does nobody hold the lock, and has the owner had the time to take it?
+fn is_abandoned(dir: BorrowedFd) -> bool {
+    let Ok(stat) = fstat(dir) else { return false };
+    let made = UNIX_EPOCH
+        + Duration::new(stat.st_ctime.try_into().unwrap_or(0), stat.st_ctime_nsec.try_into().unwrap_or(0));
+    // A group from the future was made before the clock was set back: it waits as well, once.
+    if SystemTime::now().duration_since(made).is_ok_and(|age| age > GRACE) {
+        return crate::sys::try_lock(dir, true).is_ok();
+    }
+    std::thread::sleep(GRACE);
+    crate::sys::try_lock(dir, true).is_ok()
 }
 
 fn is_ours(name: &std::ffi::OsStr, dir: BorrowedFd) -> bool {

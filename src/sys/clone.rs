@@ -12,6 +12,9 @@ use nix::unistd::Pid;
 /// linux/sched.h; the crate's constant is too narrow for it.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
+/// Whether a child can work in our memory on this processor.
+pub const CAN_BORROW: bool = borrow::KNOWN;
+
 /// What the child is made with.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CloneFlags {
