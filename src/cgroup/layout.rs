@@ -104,8 +104,9 @@ struct Mount<'a> {
 impl<'a> Mount<'a> {
     /// `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue`
     fn parse(line: &'a [u8]) -> Option<Self> {
-        // Most lines are of other file systems: settle that before anything is copied.
-        let dash = line.windows(3).position(|w| w == b" - ")?;
+        // Most lines are of other file systems: settle that before anything is copied. The separator is near
+        // the end, and no field behind it is a dash.
+        let dash = line.windows(3).rposition(|w| w == b" - ")?;
         let mut tail = line.get(dash + 3..)?.split(|b| *b == b' ');
         let kind = tail.next()?;
         if kind != b"cgroup" && kind != b"cgroup2" {

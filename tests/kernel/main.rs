@@ -24,6 +24,7 @@
 
 mod basics;
 mod case;
+mod cost;
 mod facts;
 mod fixture;
 mod harness;
@@ -37,7 +38,7 @@ use case::Case;
 use std::process::ExitCode;
 
 fn cases() -> Vec<Case> {
-    [harness::tests(), basics::tests()].concat()
+    [harness::tests(), basics::tests(), cost::tests()].concat()
 }
 
 fn main() -> ExitCode {

@@ -49,6 +49,8 @@ pub(crate) enum Need {
     Psi,
     /// At least this many CPUs.
     Cpus(usize),
+    /// A program on the PATH.
+    Tool(&'static str),
     /// A guest of the kernel lab: what would hurt a machine is allowed.
     Lab,
     /// Not a guest of the lab.
@@ -122,6 +124,7 @@ impl Need {
                 let have = std::thread::available_parallelism().map_or(1, |count| count.get());
                 unless(have >= number, || format!("there are {have}"))
             }
+            Self::Tool(name) => unless(has_tool(name), || format!("no {name} is on the PATH")),
             Self::Lab => unless(in_lab(), || "this is no guest of the kernel lab".to_owned()),
             Self::Host => unless(!in_lab(), || "this is a guest of the kernel lab".to_owned()),
         }
@@ -158,6 +161,7 @@ impl fmt::Display for Need {
             Self::NoCgroupfs => f.write_str("no-cgroupfs"),
             Self::Psi => f.write_str("psi"),
             Self::Cpus(number) => write!(f, "cpus:{number}"),
+            Self::Tool(name) => write!(f, "tool:{name}"),
             Self::Lab => f.write_str("lab"),
             Self::Host => f.write_str("host"),
         }
@@ -166,6 +170,10 @@ impl fmt::Display for Need {
 
 fn unless(fine: bool, reason: impl FnOnce() -> String) -> Option<String> {
     (!fine).then(reason)
+}
+
+fn has_tool(name: &str) -> bool {
+    env::var_os("PATH").is_some_and(|path| env::split_paths(&path).any(|dir| dir.join(name).is_file()))
 }
 
 fn file_has(path: &str, word: &str) -> bool {

@@ -1,0 +1,89 @@
+//! What a run costs, where that can be counted: time is for `cargo bench`, system calls are exact.
+
+use std::{path::Path, process::Command};
+
+use crate::{
+    case::Case,
+    needs::Need,
+    place,
+    support::{RCON, run},
+};
+
+pub(crate) fn tests() -> Vec<Case> {
+    vec![
+        Case::new(
+            "cost::calls_with_limits",
+            &[
+                Need::Controller("cpu"),
+                Need::Controller("memory"),
+                Need::Controller("pids"),
+                Need::Tool("strace"),
+                Need::Tool("cc"),
+            ],
+            calls_with_limits,
+        ),
+        Case::new(
+            "cost::calls_without_a_group",
+            &[Need::Tool("strace"), Need::Tool("cc")],
+            calls_without_a_group,
+        ),
+    ]
+}
+
+/// How many more system calls than the floor a run may make.
+const ALLOWANCE: usize = 40;
+
+fn calls_with_limits() {
+    let mut words = vec!["v1".to_owned()];
+    for name in ["cpu", "memory", "pids"] {
+        match place::v1(name) {
+            Ok(dir) => words.push(format!("{name}={}", dir.display())),
+            // Where one is on v2, the floor for v2 is the yardstick, which needs all three there.
+            Err(_) => words = vec!["v2".to_owned(), place::v2(name).expect("needed").display().to_string()],
+        }
+    }
+    let floor = floor_calls(&words);
+    let own = calls(&[RCON, "--cpu", "30%", "--mem", "256M", "--pids", "64", "--", "true"]);
+    assert!(own <= floor + ALLOWANCE, "{own} system calls, the floor makes {floor}");
+}
+
+fn calls_without_a_group() {
+    let floor = floor_calls(&["run".to_owned()]);
+    let own = calls(&[RCON, "--", "true"]);
+    assert!(own <= floor + ALLOWANCE, "{own} system calls, the floor makes {floor}");
+}
+
+fn floor_calls(words: &[String]) -> usize {
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cost-floor");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/floor.c");
+    let built = Command::new("cc").args(["-O2", "-static", "-o"]).arg(&program).arg(&source).status();
+    assert!(built.is_ok_and(|status| status.success()), "benches/floor.c does not build");
+    let program = program.display().to_string();
+    let mut line = vec![program.as_str()];
+    line.extend(words.iter().map(String::as_str));
+    line.extend(["--", "/bin/true"]);
+    calls(&line)
+}
+
+/// All system calls of the wrapper, and those of its children up to the command's execve.
+fn calls(line: &[&str]) -> usize {
+    // Each process's calls go into a file of its own, unmixed.
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let prefix = dir.path().join("log").display().to_string();
+    let out = run("strace").args(["-ff", "-qq", "-o", &prefix]).args(line).run();
+    assert_eq!(out.status.code(), Some(0), "{out}");
+    let mut logs: Vec<Vec<String>> = Vec::new();
+    for entry in std::fs::read_dir(dir.path()).expect("logs") {
+        let text = std::fs::read_to_string(entry.expect("entry").path()).expect("log");
+        logs.push(
+            text.lines()
+                .filter(|line| !line.starts_with('+') && !line.starts_with('-'))
+                .map(str::to_owned)
+                .collect(),
+        );
+    }
+    let command =
+        |line: &String| line.starts_with("execve(") && line.contains("true\"") && !line.contains("\"--\"");
+    let before_exec = |log: &Vec<String>| log.iter().position(command).map_or(log.len(), |at| at + 1);
+    logs.iter().map(before_exec).sum()
+}
