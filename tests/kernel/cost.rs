@@ -75,15 +75,16 @@ fn calls(line: &[&str]) -> usize {
     let mut logs: Vec<Vec<String>> = Vec::new();
     for entry in std::fs::read_dir(dir.path()).expect("logs") {
         let text = std::fs::read_to_string(entry.expect("entry").path()).expect("log");
-        logs.push(
-            text.lines()
-                .filter(|line| !line.starts_with('+') && !line.starts_with('-'))
-                .map(str::to_owned)
-                .collect(),
-        );
+        logs.push(text.lines().filter(|line| is_call(line)).map(str::to_owned).collect());
     }
     let command =
         |line: &String| line.starts_with("execve(") && line.contains("true\"") && !line.contains("\"--\"");
     let before_exec = |log: &Vec<String>| log.iter().position(command).map_or(log.len(), |at| at + 1);
     logs.iter().map(before_exec).sum()
+}
+
+/// Signals and ends are no calls; a debug build's standard library looks at each descriptor before it closes it.
+fn is_call(line: &str) -> bool {
+    let debug = line.starts_with("fcntl(") && line.contains("F_GETFD");
+    !line.starts_with(['+', '-']) && !debug
 }
