@@ -72,6 +72,9 @@ fn take(step: &Step, kit: &Kit) -> Result<(), Errno> {
 /// Tries the candidates as execvp(3) does: goes on where a file is not there or not reachable, remembers that
 /// one was there and could not be executed.
 fn execute(exec: &Exec, kit: &Kit) -> Errno {
+    if let [only] = exec.candidates.as_slice() {
+        return sys::execute(only, &kit.argv, &kit.envp);
+    }
     let mut answer = Errno::ENOENT;
     for candidate in &exec.candidates {
         match sys::execute(candidate, &kit.argv, &kit.envp) {

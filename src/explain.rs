@@ -30,7 +30,7 @@ fn quoted(word: &[u8]) -> String {
     if !word.is_empty() && word.iter().all(plain) {
         printable(word)
     } else {
-        format!("'{}'", printable(word))
+        format!("'{}'", printable(word).replace('\'', "'\\''"))
     }
 }
 

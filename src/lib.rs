@@ -88,10 +88,7 @@ fn subcommand(sub: &commands::Sub, words: &[OsString]) -> Result<i32, Error> {
             print(&error.to_string());
             Ok(0)
         }
-        Err(error) => {
-            let text = error.to_string();
-            Err(Error::new(text.strip_prefix("error: ").unwrap_or(&text).trim_end()))
-        }
+        Err(error) => Err(cli::refusal(&error)),
     }
 }
 

@@ -342,6 +342,13 @@ impl Plan {
             .map_or_else(String::new, |word| crate::error::printable(word.as_bytes()))
     }
 
+    /// Is the command a name to look up in PATH, rather than a path?
+    #[must_use]
+    pub fn searches_path(&self) -> bool {
+        let name = self.exec().and_then(|exec| exec.argv.first());
+        name.is_some_and(|name| !name.is_empty() && !name.as_bytes().contains(&b'/'))
+    }
+
     /// What is executed.
     #[must_use]
     pub fn exec(&self) -> Option<&Exec> {

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::ffi::OsStrExt;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -27,6 +28,9 @@ pub struct Running {
     pub groups: Groups,
     /// Where signals come in.
     pub signals: Signals,
+    /// Children that were ours before the command was: a shell that had started them became us by exec
+    /// (`exec > >(tee log); exec rcon ...`). They are none of the command's, and are left alone.
+    pub strangers: Vec<Pid>,
 }
 
 /// Takes the resources and starts the command.
@@ -36,6 +40,7 @@ pub struct Running {
 pub fn start(plan: &mut Plan) -> Result<Running, Error> {
     let signals = Signals::take().map_err(|e| Error::new("cannot take signals as messages").errno(e))?;
     sys::become_subreaper().map_err(|e| Error::new("cannot adopt orphaned processes").errno(e))?;
+    let strangers = if sys::has_children() { crate::supervise::children() } else { Vec::new() };
     let mut waived = std::mem::take(&mut plan.waived);
     let mut groups = Groups::acquire(&plan.groups, plan.best_effort, &mut waived)?;
     for one in waived {
@@ -58,7 +63,7 @@ pub fn start(plan: &mut Plan) -> Result<Running, Error> {
         other => other,
     };
     let pid = pid.map_err(|failure| failure.words(plan))?;
-    Ok(Running { pid, groups, signals })
+    Ok(Running { pid, groups, signals, strangers })
 }
 
 enum Failure {
@@ -148,19 +153,25 @@ fn exec_error(plan: &Plan, errno: Errno) -> Error {
         if matches!(errno, Errno::ENOENT | Errno::ENOTDIR) { Class::NotFound } else { Class::NotExecutable };
     let error = Error::new(format!("cannot execute {name:?}")).errno(errno).class(class);
     let candidates = plan.exec().map_or(&[][..], |exec| &exec.candidates);
-    let first = candidates.first().map(|path| printable(path.as_bytes())).unwrap_or_default();
-    match errno {
-        Errno::ENOENT if candidates.len() != 1 || name.is_empty() => {
+    // One of them is there: then it is not the file that was not found.
+    let there = candidates
+        .iter()
+        .map(|path| std::path::Path::new(std::ffi::OsStr::from_bytes(path.as_bytes())))
+        .find(|path| path.exists())
+        .map(|path| printable(path.as_os_str().as_bytes()));
+    match (errno, there) {
+        (Errno::ENOENT, None) if plan.searches_path() => {
             Error::new(format!("{name:?} was not found in PATH")).class(class)
         }
-        Errno::ENOENT if std::path::Path::new(&first).exists() => {
-            error.try_this(format!("the interpreter that {first} names is not there (head -n 1 {first})"))
+        (Errno::ENOENT, Some(file)) => {
+            error.try_this(format!("the interpreter that {file} names is not there (head -n 1 {file})"))
         }
-        Errno::ENOEXEC => {
+        (Errno::ENOEXEC, _) => {
             error.try_this(format!("it has no #! line: name its interpreter (rcon ... -- sh {name})"))
         }
-        Errno::EACCES => {
-            error.try_this(format!("it is no executable file: ls -ld {name}; chmod +x makes one"))
+        (Errno::EACCES, file) => {
+            let file = file.unwrap_or(name);
+            error.try_this(format!("it is no executable file: ls -ld {file}; chmod +x makes one"))
         }
         _ => error,
     }

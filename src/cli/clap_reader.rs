@@ -66,6 +66,15 @@ fn arg(option: &'static Opt) -> Arg {
     }
 }
 
+/// clap's words about a mistake, safe for a terminal: they repeat what was typed.
+#[must_use]
+pub fn refusal(error: &clap::Error) -> Error {
+    let text = error.to_string();
+    let lines = text.strip_prefix("error: ").unwrap_or(&text).trim_end().lines();
+    let lines: Vec<String> = lines.map(|line| crate::error::printable(line.as_bytes())).collect();
+    Error::new(lines.join("\n"))
+}
+
 pub(super) enum Parsed {
     Args(Args),
     Print(String),
@@ -84,9 +93,7 @@ pub(super) fn parse(words: &[OsString]) -> Result<Parsed, Error> {
             }));
         }
         Err(error) => {
-            let text = error.to_string();
-            let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end().to_owned();
-            return Err(Error::new(text));
+            return Err(refusal(&error));
         }
     };
     let mut occurrences: Vec<(usize, &'static Opt, Option<OsString>)> = Vec::new();

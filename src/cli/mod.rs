@@ -15,7 +15,7 @@ use crate::environment::Change;
 use crate::error::{Error, printable};
 use crate::limits::{Asked, Limit, Value};
 
-pub use clap_reader::command;
+pub use clap_reader::{command, refusal};
 use options::{Apply, Opt, Takes};
 
 /// What `--explain` prints.

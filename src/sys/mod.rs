@@ -24,8 +24,9 @@ pub fn plug_standard_descriptors() {
     for entry in set {
         if entry.revents & libc::POLLNVAL != 0 {
             // The lowest free descriptor is taken, and 0 to 2 are looked at in order.
+            // `/`, because it is there in every root; O_PATH can be neither read nor written.
             // SAFETY: the path is a C string literal. The descriptor stays open until exec on purpose.
-            unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_PATH | libc::O_CLOEXEC) };
+            unsafe { libc::open(c"/".as_ptr(), libc::O_PATH | libc::O_CLOEXEC) };
         }
     }
 }
@@ -104,6 +105,17 @@ pub fn execute(path: &std::ffi::CStr, argv: &Vector, envp: &Vector) -> Errno {
     // SAFETY: `path` ends with NUL, both vectors end with null, and their strings outlive the call.
     unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
     Errno::last()
+}
+
+/// Has this process a child, in any state? A program that was executed in place of a shell inherits the
+/// children that the shell had.
+#[must_use]
+pub fn has_children() -> bool {
+    let flags = libc::WEXITED | libc::WSTOPPED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: all-zero is a valid siginfo_t.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `info` is valid to write to; nothing is reaped (WNOWAIT) and nothing is waited for (WNOHANG).
+    Errno::result(unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, flags) }).is_ok()
 }
 
 /// Reaps one child, any; with what it used. `None`: there are children, but none has changed.

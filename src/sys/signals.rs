@@ -3,20 +3,9 @@
 use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-
-/// The signals that reach the command through us, and SIGCHLD, which tells that it changed.
-const TAKEN: [Signal; 8] = [
-    Signal::SIGCHLD,
-    Signal::SIGTERM,
-    Signal::SIGINT,
-    Signal::SIGHUP,
-    Signal::SIGQUIT,
-    Signal::SIGUSR1,
-    Signal::SIGUSR2,
-    Signal::SIGWINCH,
-];
+use nix::unistd::Pid;
 
 /// Signals as messages; remembers how the caller had them set.
 #[derive(Debug)]
@@ -31,17 +20,23 @@ pub struct Signals {
 pub struct Arrived {
     /// Which.
     pub signal: i32,
-    /// The terminal sent it, and so has sent it to the command too.
+    /// The kernel sent it: the terminal's driver, which signals a whole process group.
     pub from_terminal: bool,
+    /// The process that sent it, if one did.
+    pub sender: Pid,
 }
 
 impl Signals {
     /// Blocks the signals and opens the descriptor that they are read from.
     ///
+    /// All of them: any that killed us would leave the command without its wrapper. A real fault of ours kills
+    /// us in spite of the mask (signal(7)), SIGKILL and SIGSTOP cannot be blocked, and SIGPIPE is one that a
+    /// message of ours to a reader who has gone must not die of.
+    ///
     /// # Errors
     /// EMFILE and its like.
     pub fn take() -> Result<Self, Errno> {
-        let set: SigSet = TAKEN.into_iter().collect();
+        let set = SigSet::all();
         let mut before = SigSet::empty();
         sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), Some(&mut before))?;
         let fd = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
@@ -64,8 +59,8 @@ impl Signals {
     pub fn next(&self) -> Result<Option<Arrived>, Errno> {
         Ok(self.fd.read_signal()?.map(|info| Arrived {
             signal: info.ssi_signo as i32,
-            // SI_KERNEL: from the terminal's driver, which signals the whole foreground process group.
-            from_terminal: info.ssi_code == 0x80,
+            from_terminal: info.ssi_code == libc::SI_KERNEL,
+            sender: Pid::from_raw(info.ssi_pid as i32),
         }))
     }
 
@@ -102,21 +97,53 @@ impl Inherited {
     }
 }
 
+/// kill(2), with any number: nix's type has no real-time signals.
+///
+/// # Errors
+/// ESRCH and EPERM.
+pub fn send(pid: Pid, signal: i32) -> Result<(), Errno> {
+    // SAFETY: kill takes two numbers.
+    Errno::result(unsafe { libc::kill(pid.as_raw(), signal) }).map(drop)
+}
+
+/// A set with one signal in it, real-time signals included.
+fn only(signal: i32) -> libc::sigset_t {
+    // SAFETY: all-zero is a valid (and on Linux empty) set.
+    let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the set is valid to write; a number that is no signal is refused and leaves it as it was.
+    unsafe { libc::sigaddset(&raw mut set, signal) };
+    set
+}
+
+/// Lets this process be stopped by `signal` (one of SIGTSTP, SIGTTIN, SIGTTOU) and comes back when it is
+/// continued. The kernel does not stop a process group that nobody could continue (an orphaned one), nor one
+/// that ignores the signal: then this comes back at once.
+pub fn be_stopped_by(signal: i32) {
+    let (stop, resume) = (only(signal), only(libc::SIGCONT));
+    // SAFETY: sending ourselves a signal; it stays pending until it is unblocked below.
+    unsafe { libc::raise(signal) };
+    // SAFETY: a valid set; the signal's action is the default one or to be ignored, no handler of ours.
+    unsafe { libc::sigprocmask(libc::SIG_UNBLOCK, &raw const stop, std::ptr::null_mut()) };
+    // Stopped here.
+    // SAFETY: as above.
+    unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const stop, std::ptr::null_mut()) };
+    let none = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // The message that woke us has been understood.
+    // SAFETY: set and time are valid, and no information is asked for.
+    unsafe { libc::sigtimedwait(&raw const resume, std::ptr::null_mut(), &raw const none) };
+}
+
 /// Dies of `signal` as the command did, without a core file of ours (the command has left its own).
 pub fn die_of(signal: i32) -> ! {
+    let set = only(signal);
     // SAFETY: PR_SET_DUMPABLE takes a number.
     unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0) };
     // SAFETY: SIG_DFL installs no handler; SIGKILL and SIGSTOP are refused, which does not matter.
     unsafe { libc::signal(signal, libc::SIG_DFL) };
-    let mut set = SigSet::empty();
-    if let Ok(known) = Signal::try_from(signal) {
-        set.add(known);
-    }
     // SAFETY: sending ourselves a signal; it stays pending until it is unblocked below.
     unsafe { libc::raise(signal) };
-    // A failure leaves the signal blocked; the exit below then says the same by number.
-    let unblocked = sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&set), None);
-    debug_assert!(unblocked.is_ok());
-    // A real-time signal is not in nix's table, and a signal may be ignored in a container's init.
+    // SAFETY: a valid set. A failure leaves the signal blocked; the exit below then says the same by number.
+    unsafe { libc::sigprocmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut()) };
+    // Still here: the init of a container does not die of signals without a handler (pid_namespaces(7)).
     super::leave(128 + signal)
 }
