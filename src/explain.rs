@@ -43,7 +43,11 @@ fn version(group: &GroupPlan) -> &'static str {
 
 fn serves(group: &GroupPlan) -> String {
     let names: Vec<&str> = group.controllers.iter().map(|c| c.name()).collect();
-    if names.is_empty() { "to find and end its processes".to_owned() } else { names.join(", ") }
+    match (names.is_empty(), group.shared) {
+        (true, true) => "whatever limits it has".to_owned(),
+        (true, false) => "to find and end its processes".to_owned(),
+        (false, _) => names.join(", "),
+    }
 }
 
 fn ending(plan: &Plan) -> &'static str {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::ffi::{CString, OsString};
 use std::path::{Path, PathBuf};
 
-use crate::cgroup::layout::Layout;
+use crate::cgroup::layout::{Hierarchy, Layout};
 use crate::cli::Args;
 use crate::limits::{Controller, Facts, Value};
 use crate::value::Size;
@@ -30,6 +30,8 @@ pub struct Host {
     pub systemd: bool,
     /// `--cgroup-parent`, as said: a path below each hierarchy's mount.
     pub cgroup_parent: Option<PathBuf>,
+    /// Directories of the group that `--group` names, where it is there already.
+    pub named: Vec<PathBuf>,
     /// The caller's environment, where something in it changes.
     pub environment: Vec<CString>,
     /// PATH of the caller.
@@ -88,28 +90,66 @@ impl Host {
         host.layout = read_layout(root)?;
         let asked = |c: Controller| args.limits.iter().any(|asked| asked.limit.controller == c);
         let on_v2 = |c: Controller| asked(c) && host.layout.v1_of(c).is_none();
-        if args.needs_v2_chain(&host.layout) || Controller::ALL.into_iter().any(on_v2) {
+        if args.needs_v2_chain(&host.layout) || args.group.is_some() || Controller::ALL.into_iter().any(on_v2)
+        {
             host.systemd = root.join("run/systemd/system").exists();
             host.v2_chain = read_chain(root, &host.layout, args.cgroup_parent.as_deref());
         }
         if args.limits.iter().any(|asked| matches!(asked.value, Value::Size(Size::Percent(_)))) {
             host.facts.memory = read_memory(root, &host)?;
         }
-        if asked(Controller::Cpuset)
-            && let Some(Ok(own)) = host.layout.v1_of(Controller::Cpuset).map(|h| &h.own)
+        // Mounted alone it concerns only who asks for it; together with others, everybody.
+        if let Some(hierarchy) = host.layout.v1_of(Controller::Cpuset)
+            && (asked(Controller::Cpuset) || hierarchy.controllers.len() > 1)
+            && let Ok(parent) = host.v1_parent(hierarchy)
         {
-            let read = |name: &str| files::text(&below(root, own).join(name)).unwrap_or_default();
+            let read = |name: &str| files::text(&below(root, &parent).join(name)).unwrap_or_default();
             host.facts.cpuset = (read("cpuset.cpus"), read("cpuset.mems"));
         }
+        if let Some(name) = &args.group {
+            host.facts.shared = true;
+            host.named = find_named(root, &host, &group_name(name));
+        }
         for asked in &args.limits {
-            if let Value::Io(rule) = &asked.value {
-                let disks = disks::resolve(root, rule.place.as_deref())
-                    .map_err(|error| error.option(asked.spelled.clone()))?;
-                host.facts.disks.push(disks);
+            if let Value::Io(rule) = &asked.value
+                && !host.facts.disks.iter().any(|(place, _)| *place == rule.place)
+            {
+                let disks = disks::resolve(root, rule.place.as_deref());
+                host.facts.disks.push((rule.place.clone(), disks));
             }
         }
         Ok(host)
     }
+
+    /// The parent of our groups in a v1 hierarchy.
+    ///
+    /// # Errors
+    /// Why the caller's own group cannot be reached.
+    pub fn v1_parent(&self, hierarchy: &Hierarchy) -> Result<PathBuf, String> {
+        match &self.cgroup_parent {
+            Some(given) => Ok(in_mount(hierarchy, given)),
+            None => hierarchy.own.clone(),
+        }
+    }
+}
+
+/// The directory name of a group that `--group` names.
+#[must_use]
+pub fn group_name(name: &str) -> String {
+    format!("rcon-{name}")
+}
+
+fn in_mount(hierarchy: &Hierarchy, path: &Path) -> PathBuf {
+    hierarchy.mount.join(path.strip_prefix("/").unwrap_or(path))
+}
+
+/// Where a group of this name is already: below our place in each v1 hierarchy, and along our v2 chain.
+fn find_named(root: &Path, host: &Host, name: &str) -> Vec<PathBuf> {
+    let v1 = host.layout.v1.iter().filter_map(|hierarchy| host.v1_parent(hierarchy).ok());
+    v1.chain(host.v2_chain.iter().map(|node| node.dir.clone()))
+        .map(|parent| parent.join(name))
+        .filter(|dir| below(root, dir).is_dir())
+        .collect()
 }
 
 fn read_layout(root: &Path) -> Result<Layout, Error> {
@@ -134,7 +174,7 @@ fn read_words(path: &Path) -> BTreeSet<String> {
 fn read_chain(root: &Path, layout: &Layout, given: Option<&Path>) -> Vec<V2Node> {
     let Some(hierarchy) = &layout.v2 else { return Vec::new() };
     let start = match (given, &hierarchy.own) {
-        (Some(given), _) => hierarchy.mount.join(given.strip_prefix("/").unwrap_or(given)),
+        (Some(given), _) => in_mount(hierarchy, given),
         (None, Ok(own)) => own.clone(),
         (None, Err(_)) => return Vec::new(),
     };
@@ -220,14 +260,18 @@ fn read_memory(root: &Path, host: &Host) -> Result<u64, Error> {
         }
     };
     if let Some(hierarchy) = host.layout.v1_of(Controller::Memory) {
-        let own = hierarchy.own.as_deref().unwrap_or(&hierarchy.mount);
+        let own = host.v1_parent(hierarchy).unwrap_or_else(|_| hierarchy.mount.clone());
         for dir in own.ancestors().take_while(|dir| dir.starts_with(&hierarchy.mount)) {
             consider(below(root, dir).join("memory.limit_in_bytes"));
         }
     }
-    if let Some(Ok(own)) = host.layout.v2.as_ref().map(|h| &h.own) {
-        let mount = host.layout.v2.as_ref().map_or(Path::new("/"), |h| &h.mount);
-        for dir in own.ancestors().take_while(|dir| dir.starts_with(mount)) {
+    if let Some(hierarchy) = &host.layout.v2
+        && let Some(own) = match &host.cgroup_parent {
+            Some(given) => Some(in_mount(hierarchy, given)),
+            None => hierarchy.own.clone().ok(),
+        }
+    {
+        for dir in own.ancestors().take_while(|dir| dir.starts_with(&hierarchy.mount)) {
             consider(below(root, dir).join("memory.max"));
         }
     }

@@ -63,7 +63,7 @@ fn run(args: &Args) -> Result<i32, Error> {
     let mut plan = plan::plan(args, &host)?;
     let running = spawn::start(&mut plan)?;
     let outcome = supervise::wait(running, &plan);
-    for message in outcome.messages(&plan, &args.limits) {
+    for message in outcome.messages(&plan) {
         say(&message);
     }
     Ok(outcome.leave())

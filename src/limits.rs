@@ -4,6 +4,7 @@
 //! Sources: Documentation/admin-guide/cgroup-v1/*.rst, Documentation/admin-guide/cgroup-v2.rst,
 //! Documentation/scheduler/sched-bwc.rst.
 
+use crate::error::Error;
 use crate::value::{Count, Cpu, IoRule, List, Size, Span, Weight, byte_rate, operation_rate};
 
 /// A resource controller, by the part of the machine that it rules.
@@ -93,7 +94,20 @@ impl PartialEq for Asked {
     }
 }
 
-/// One write to one file; the first of the alternatives that exists takes it.
+/// Which of a write's files take it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum How {
+    /// The first that exists.
+    #[default]
+    First,
+    /// Every one that exists, and at least one does.
+    Every,
+    /// The first that exists, unless it holds something already.
+    IfEmpty,
+}
+
+/// One write to one file.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Write {
     /// Which controller's group.
@@ -101,11 +115,16 @@ pub struct Write {
     pub controller: Controller,
     /// File names with the value that each wants.
     pub alternatives: Vec<(&'static str, String)>,
+    /// Which of them.
+    pub how: How,
     /// A file that must say the same afterwards, where the kernel may silently take less.
     pub verify: Option<(&'static str, String)>,
     /// How the user spelled the option that this serves.
     pub option: String,
 }
+
+/// The disks of a place, or why it has none.
+pub type Disks = Result<Vec<String>, Error>;
 
 /// What a row needs to know of the machine to compute its values. All of it is read before planning.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -116,8 +135,10 @@ pub struct Facts {
     pub memory: u64,
     /// v1: what the enclosing cpuset allows, (cpus, mems), for the file that was not asked for.
     pub cpuset: (String, String),
-    /// For each asked I/O rule, in order of asking: the disks (`MAJ:MIN`) that it means.
-    pub disks: Vec<Vec<String>>,
+    /// For each place that an I/O rule names: the disks (`MAJ:MIN`) that it means, or why it means none.
+    pub disks: Vec<(Option<String>, Disks)>,
+    /// The group may be there already, with limits that another run has set.
+    pub shared: bool,
 }
 
 /// What a row computes from: its own value and the others that were asked.
@@ -127,14 +148,20 @@ pub struct Ask<'a> {
     pub value: &'a Value,
     /// All asked limits.
     pub all: &'a [Asked],
-    /// Position of this one among the asked I/O rules.
-    pub io_index: usize,
     /// The machine.
     pub facts: &'a Facts,
 }
 
-/// The writes of a row: alternatives and what to verify; or why it cannot be had.
-type Lines = Result<Vec<(Vec<(&'static str, String)>, Option<(&'static str, String)>)>, String>;
+/// One write of a row.
+#[derive(Clone, Debug)]
+pub struct Line {
+    files: Vec<(&'static str, String)>,
+    how: How,
+    verify: Option<(&'static str, String)>,
+}
+
+/// The writes of a row; or why it cannot be had.
+type Lines = Result<Vec<Line>, Error>;
 
 /// How one version of cgroups serves a row.
 #[derive(Clone, Copy, Debug)]
@@ -179,7 +206,7 @@ impl Ask<'_> {
     }
 
     /// Bytes as the kernel will hold them: rounded down to whole pages; `None` is no limit.
-    fn size(&self, value: &Value) -> Result<Option<u64>, String> {
+    fn size(&self, value: &Value) -> Result<Option<u64>, Error> {
         let Value::Size(size) = value else { unreachable_value() };
         let bytes = match *size {
             Size::Max => return Ok(None),
@@ -191,7 +218,7 @@ impl Ask<'_> {
         };
         let page = self.facts.page.max(1);
         if bytes > 0 && bytes < page {
-            return Err(format!("less than one page of memory ({page} bytes)"));
+            return refuse(format!("less than one page of memory ({page} bytes)"));
         }
         Ok(Some(bytes / page * page))
     }
@@ -206,8 +233,16 @@ fn micros(span: &Span) -> u64 {
     u64::try_from(span.0.as_micros()).unwrap_or(u64::MAX)
 }
 
+fn refuse<T>(why: impl Into<String>) -> Result<T, Error> {
+    Err(Error::new(why))
+}
+
+fn line(file: &'static str, value: impl ToString) -> Line {
+    Line { files: vec![(file, value.to_string())], how: How::First, verify: None }
+}
+
 fn one(file: &'static str, value: impl ToString) -> Lines {
-    Ok(vec![(vec![(file, value.to_string())], None)])
+    Ok(vec![line(file, value)])
 }
 
 fn v1_or_max(bytes: Option<u64>) -> String {
@@ -246,21 +281,24 @@ fn parse_list(text: &str) -> Result<Value, String> {
 }
 
 /// A quota below 1 ms is refused by the kernel (`min_cfs_quota_period`), with an EINVAL that explains nothing.
-fn quota_us(ask: &Ask) -> Result<u64, String> {
+fn quota_us(ask: &Ask) -> Result<u64, Error> {
     let Value::Cpu(cpu) = ask.value else { unreachable_value() };
     let period = ask.period_us();
     match cpu.quota_us(period) {
-        0..1000 => Err(format!(
+        0..1000 => refuse(format!(
             "{cpu} of a period of {period} µs is less than the kernel's minimum of 1 ms; lengthen it with --cpu-period"
         )),
         quota => Ok(quota),
     }
 }
 
-fn io_lines(ask: &Ask, file: &'static str, line: impl Fn(&str, &IoRule) -> String) -> Lines {
+fn io_lines(ask: &Ask, file: &'static str, text: impl Fn(&str, &IoRule) -> String) -> Lines {
     let Value::Io(rule) = ask.value else { unreachable_value() };
-    let disks = ask.facts.disks.get(ask.io_index).map(Vec::as_slice).unwrap_or_default();
-    Ok(disks.iter().map(|disk| (vec![(file, line(disk, rule))], None)).collect())
+    match ask.facts.disks.iter().find(|(place, _)| *place == rule.place) {
+        Some((_, Ok(disks))) => Ok(disks.iter().map(|disk| line(file, text(disk, rule))).collect()),
+        Some((_, Err(error))) => Err(error.clone()),
+        None => refuse("the disk has not been looked up"),
+    }
 }
 
 /// v1 takes one `MAJ:MIN rate` per write, where 0 lifts a limit.
@@ -272,23 +310,38 @@ fn v2_io(ask: &Ask, key: &'static str) -> Lines {
     io_lines(ask, "io.max", |disk, rule| format!("{disk} {key}={}", v2_or_max(rule.rate)))
 }
 
-/// v1 starts a cpuset group empty, and lets nothing join before both files are filled in.
+/// v1 starts a cpuset group empty, and lets nothing join before both files are filled in: the one that was not
+/// asked for with what the enclosing group has. On a shared group another run may have asked for it.
 fn v1_cpuset(ask: &Ask, file: &'static str) -> Lines {
     let Value::List(list) = ask.value else { unreachable_value() };
-    let mut lines = vec![(vec![(file, list.to_string())], None)];
+    let mut lines = vec![line(file, list)];
     if file == "cpuset.cpus" && ask.other("mems").is_none() {
-        lines.push((vec![("cpuset.mems", ask.facts.cpuset.1.clone())], None));
+        lines.push(Line { how: How::IfEmpty, ..line("cpuset.mems", &ask.facts.cpuset.1) });
     }
     if file == "cpuset.mems" && ask.other("cpuset").is_none() {
-        lines.push((vec![("cpuset.cpus", ask.facts.cpuset.0.clone())], None));
+        lines.push(Line { how: How::IfEmpty, ..line("cpuset.cpus", &ask.facts.cpuset.0) });
     }
     Ok(lines)
+}
+
+/// What a v1 group needs where cpuset is mounted together with a controller that was asked for (`cpu,cpuset`):
+/// without CPUs and memory nodes nothing can join it.
+#[must_use]
+pub fn filled_cpuset(facts: &Facts, option: &str) -> Vec<Write> {
+    let fill = |file, value: &String| Write {
+        controller: Controller::Cpuset,
+        alternatives: vec![(file, value.clone())],
+        how: How::IfEmpty,
+        verify: None,
+        option: option.to_owned(),
+    };
+    vec![fill("cpuset.cpus", &facts.cpuset.0), fill("cpuset.mems", &facts.cpuset.1)]
 }
 
 /// v2 takes any number and silently uses what there is of it: the effective list has the truth.
 fn v2_cpuset(ask: &Ask, file: &'static str, effective: &'static str) -> Lines {
     let Value::List(list) = ask.value else { unreachable_value() };
-    Ok(vec![(vec![(file, list.to_string())], Some((effective, list.to_string())))])
+    Ok(vec![Line { verify: Some((effective, list.to_string())), ..line(file, list) }])
 }
 
 fn weight(ask: &Ask) -> u64 {
@@ -319,12 +372,12 @@ pub static LIMITS: &[Limit] = &[
         },
         v1: Support::Files(|ask| match ask.other("cpu") {
             Some(_) => one("cpu.cfs_period_us", ask.period_us()),
-            None => Err("means nothing without --cpu".to_owned()),
+            None => refuse("means nothing without --cpu"),
         }),
         // Part of the one write to cpu.max.
         v2: Support::Files(|ask| match ask.other("cpu") {
             Some(_) => Ok(Vec::new()),
-            None => Err("means nothing without --cpu".to_owned()),
+            None => refuse("means nothing without --cpu"),
         }),
     },
     Limit {
@@ -334,7 +387,13 @@ pub static LIMITS: &[Limit] = &[
         controller: Controller::Cpu,
         repeatable: false,
         parse: |text| Ok(Value::Cpu(text.parse()?)),
-        v1: Support::Files(|ask| one("cpu.cfs_quota_us", quota_us(ask)?)),
+        // Another run may have given a shared group another period.
+        v1: Support::Files(|ask| {
+            let quota = line("cpu.cfs_quota_us", quota_us(ask)?);
+            let period = (ask.facts.shared && ask.other("cpu-period").is_none())
+                .then(|| line("cpu.cfs_period_us", ask.period_us()));
+            Ok(period.into_iter().chain([quota]).collect())
+        }),
         v2: Support::Files(|ask| one("cpu.max", format!("{} {}", quota_us(ask)?, ask.period_us()))),
     },
     Limit {
@@ -409,11 +468,11 @@ pub static LIMITS: &[Limit] = &[
         parse: parse_size,
         v1: Support::Files(|ask| {
             let Some(memory) = ask.other("mem") else {
-                return Err("cgroup v1 limits memory and swap together: give --mem too".to_owned());
+                return refuse("cgroup v1 limits memory and swap together: give --mem too");
             };
             let both = match (ask.size(memory)?, ask.size(ask.value)?) {
                 (Some(memory), Some(swap)) => memory.checked_add(swap),
-                (None, Some(_)) => return Err("cgroup v1 cannot limit swap where --mem is max".to_owned()),
+                (None, Some(_)) => return refuse("cgroup v1 cannot limit swap where --mem is max"),
                 (_, None) => None,
             };
             one("memory.memsw.limit_in_bytes", v1_or_max(both))
@@ -483,33 +542,36 @@ pub static LIMITS: &[Limit] = &[
         controller: Controller::Io,
         repeatable: false,
         parse: parse_weight,
+        // Each belongs to another I/O scheduler, and the disk decides which one is in charge.
         v1: Support::Files(|ask| {
             let bfq = bfq_weight(weight(ask));
-            Ok(vec![(
-                vec![("blkio.bfq.weight", bfq.to_string()), ("blkio.weight", bfq.max(10).to_string())],
-                None,
-            )])
+            Ok(vec![Line {
+                files: vec![("blkio.bfq.weight", bfq.to_string()), ("blkio.weight", bfq.max(10).to_string())],
+                how: How::Every,
+                verify: None,
+            }])
         }),
         v2: Support::Files(|ask| {
             let weight = weight(ask);
-            Ok(vec![(
-                vec![
+            Ok(vec![Line {
+                files: vec![
                     ("io.weight", format!("default {weight}")),
                     ("io.bfq.weight", format!("default {}", bfq_weight(weight))),
                 ],
-                None,
-            )])
+                how: How::Every,
+                verify: None,
+            }])
         }),
     },
 ];
 
 fn burst(ask: &Ask, file: &'static str) -> Lines {
     let (Value::Span(span), Some(Value::Cpu(cpu))) = (ask.value, ask.other("cpu")) else {
-        return Err("means nothing without --cpu".to_owned());
+        return refuse("means nothing without --cpu");
     };
     let (burst, quota) = (micros(span), cpu.quota_us(ask.period_us()));
     if burst > quota {
-        return Err(format!(
+        return refuse(format!(
             "more than the quota of {quota} µs in each period, which the kernel does not take"
         ));
     }
@@ -535,39 +597,31 @@ pub enum Version {
 /// The writes that serve everything asked of controllers for which `place` names a version, in table order.
 ///
 /// # Errors
-/// The spelling of the option that cannot be had, and why.
+/// What cannot be had, by the spelling of its option, and why.
 pub fn writes(
     asked: &[Asked],
     facts: &Facts,
     place: impl Fn(Controller) -> Option<Version>,
-) -> Result<Vec<Write>, (String, String)> {
+) -> Result<Vec<Write>, Error> {
     let mut out = Vec::new();
     for limit in LIMITS {
-        let mut uses: Vec<(usize, &Asked)> = Vec::new();
-        let mut io_index = 0;
-        for one in asked {
-            if one.limit.name == limit.name {
-                if !limit.repeatable {
-                    uses.clear();
-                }
-                uses.push((io_index, one));
-            }
-            io_index += usize::from(matches!(one.value, Value::Io(_)));
-        }
-        for (io_index, one) in uses {
+        let uses = asked.iter().filter(|one| one.limit.name == limit.name);
+        // The last one said holds, but for rules, which add up.
+        let skipped = if limit.repeatable { 0 } else { uses.clone().count().saturating_sub(1) };
+        for one in uses.skip(skipped) {
             let Some(version) = place(limit.controller) else { continue };
             let support = match version {
                 Version::V1 => limit.v1,
                 Version::V2 => limit.v2,
             };
-            let Support::Files(files) = support else {
-                let Support::Absent(why) = support else { continue };
-                return Err((one.spelled.clone(), why.to_owned()));
+            let ask = Ask { value: &one.value, all: asked, facts };
+            let lines = match support {
+                Support::Files(files) => files(&ask),
+                Support::Absent(why) => refuse(why),
             };
-            let ask = Ask { value: &one.value, all: asked, io_index, facts };
-            for (alternatives, verify) in files(&ask).map_err(|why| (one.spelled.clone(), why))? {
+            for Line { files, how, verify } in lines.map_err(|error| error.option(&one.spelled))? {
                 let option = one.spelled.clone();
-                out.push(Write { controller: limit.controller, alternatives, verify, option });
+                out.push(Write { controller: limit.controller, alternatives: files, how, verify, option });
             }
         }
     }

@@ -1,6 +1,5 @@
 //! How a run ended, and the one place where that becomes an exit status.
 
-use crate::limits::Value;
 use crate::plan::Plan;
 use crate::sys::signals::die_of;
 use crate::value::show_bytes;
@@ -37,20 +36,21 @@ pub struct Outcome {
     pub left: Vec<String>,
 }
 
+/// The limit as the kernel holds it: rounded, percentages worked out.
+fn memory_limit(plan: &Plan) -> Option<u64> {
+    let writes = plan.groups.iter().flat_map(|group| &group.writes);
+    let mut files = writes.flat_map(|write| &write.alternatives);
+    let value = files.find(|(file, _)| matches!(*file, "memory.max" | "memory.limit_in_bytes"));
+    value.and_then(|(_, value)| value.parse().ok())
+}
+
 impl Outcome {
     /// What is said on standard error: nothing when all is well.
     #[must_use]
-    pub fn messages(&self, plan: &Plan, limits: &[crate::limits::Asked]) -> Vec<String> {
+    pub fn messages(&self, plan: &Plan) -> Vec<String> {
         let mut out = Vec::new();
         if let (Some((killed, peak)), false) = (self.out_of_memory, plan.quiet) {
-            let limit = limits.iter().find(|asked| asked.limit.name == "mem");
-            let limit = limit.map_or_else(
-                || "max".to_owned(),
-                |asked| match &asked.value {
-                    Value::Size(size) => size.to_string(),
-                    _ => String::new(),
-                },
-            );
+            let limit = memory_limit(plan).map_or_else(|| "max".to_owned(), show_bytes);
             let peak = peak.map_or_else(|| "n/a".to_owned(), show_bytes);
             out.push(format!(
                 "rcon: out of memory: the kernel killed {killed} process{}; limit {limit}, peak {peak}",

@@ -10,7 +10,7 @@ use crate::cgroup::place::{self, Place};
 use crate::cli::Args;
 use crate::environment;
 use crate::error::Error;
-use crate::host::Host;
+use crate::host::{Host, V2Node};
 use crate::limits::{self, Asked, Controller, Version, Write};
 use crate::step::{Exec, Step};
 
@@ -172,17 +172,56 @@ impl Placing<'_> {
             let needed: Vec<Controller> = on_v2.iter().map(|(controller, _)| *controller).collect();
             self.add_v2(&mut groups, &needed).map_err(|e| e.option(&asked.spelled))?;
         }
+        self.join_named(&mut groups)?;
         self.add_tracking(&mut groups)?;
         let version_of =
             |controller| groups.iter().find(|g| g.controllers.contains(&controller)).map(|g| g.version);
-        let writes = limits::writes(self.limits, &self.host.facts, version_of)
-            .map_err(|(option, why)| Error::new(why).option(option))?;
+        let writes = limits::writes(self.limits, &self.host.facts, version_of)?;
         for write in writes {
             if let Some(group) = groups.iter_mut().find(|g| g.controllers.contains(&write.controller)) {
                 group.writes.push(write);
             }
         }
+        for group in groups.iter_mut().filter(|g| g.mounted.iter().any(|name| name == "cpuset")) {
+            if !group.controllers.contains(&Controller::Cpuset) {
+                let option = self.limits.first().map_or("", |asked| &asked.spelled);
+                group.writes.splice(0..0, limits::filled_cpuset(&self.host.facts, option));
+            }
+        }
         Ok(groups)
+    }
+
+    /// A shared group is joined wherever it is, also where nothing new is asked of it: the budget is one.
+    fn join_named(&self, groups: &mut Vec<GroupPlan>) -> Result<(), Error> {
+        if self.group.is_none() {
+            return Ok(());
+        }
+        for hierarchy in &self.host.layout.v1 {
+            if let Ok(parent) = self.host.v1_parent(hierarchy)
+                && self.host.named.contains(&parent.join(self.name()))
+            {
+                self.add_v1(groups, hierarchy, None)?;
+            }
+        }
+        if !groups.iter().any(|g| g.version == Version::V2) && self.named_on_v2().is_some() {
+            self.add_v2(groups, &[])?;
+        }
+        Ok(())
+    }
+
+    /// The v2 group that has the shared group already, unless a limit that the caller is under lies between.
+    fn named_on_v2(&self) -> Option<&V2Node> {
+        let mut crossed = false;
+        for node in &self.host.v2_chain {
+            if crossed && !self.allow_escape {
+                return None;
+            }
+            if self.host.named.contains(&node.dir.join(self.name())) {
+                return Some(node);
+            }
+            crossed |= !node.limits.is_empty();
+        }
+        None
     }
 
     /// A group must hold every process of the run, so that all can be found and killed: v2 can do that at once,
@@ -220,16 +259,12 @@ impl Placing<'_> {
         hierarchy: &Hierarchy,
         controller: Option<Controller>,
     ) -> Result<(), Error> {
-        let parent = hierarchy.own.clone().map_err(|why| {
+        let parent = self.host.v1_parent(hierarchy).map_err(|why| {
             Error::new(format!(
                 "the caller's group in {} cannot be reached: {why}",
                 hierarchy.mount.display()
             ))
         })?;
-        let parent = match &self.host.cgroup_parent {
-            Some(given) => hierarchy.mount.join(given.strip_prefix("/").unwrap_or(given)),
-            None => parent,
-        };
         if let Some(group) = groups.iter_mut().find(|g| g.version == Version::V1 && g.parent == parent) {
             group.controllers.extend(controller);
             return Ok(());
@@ -279,11 +314,14 @@ impl Placing<'_> {
                 ),
             ));
         }
-        let Place { parent, enable, step_aside, why } =
-            place::choose(self.host, needed, self.allow_escape, self.given).map_err(|reasons| {
-                Error::new(format!("no place for a group: {}", reasons.join("; ")))
-                    .try_this("systemd-run --user --scope -p Delegate=yes rcon ... (as root without --user), or --cgroup-parent PATH")
-            })?;
+        let place = match self.named_on_v2() {
+            Some(node) => place::beside(node, needed),
+            None => place::choose(self.host, needed, self.allow_escape, self.given),
+        };
+        let Place { parent, enable, step_aside, why } = place.map_err(|reasons| {
+            Error::new(format!("no place for a group: {}", reasons.join("; ")))
+                .try_this("systemd-run --user --scope -p Delegate=yes rcon ... (as root without --user), or --cgroup-parent PATH")
+        })?;
         groups.push(GroupPlan {
             version: Version::V2,
             controllers: needed.to_vec(),
@@ -303,7 +341,7 @@ impl Placing<'_> {
     /// directory, not the name, says whether somebody owns it.
     fn name(&self) -> String {
         match self.group {
-            Some(name) => format!("rcon-{name}"),
+            Some(name) => crate::host::group_name(name),
             None => format!("rcon-{}-{:x}", self.host.pid, (self.host.nonce >> 10) & 0xff_ffff),
         }
     }

@@ -294,7 +294,8 @@ impl FromStr for Span {
     fn from_str(text: &str) -> Result<Self, String> {
         const EXAMPLE: &str = "give a time with its unit, such as 20ms, 90s or 1h30m";
         // humantime reads `1M` as a month; who writes it for a limit means a minute.
-        if text.contains('M') || text.contains("month") || text.contains('y') {
+        let too_long = |unit: &str| matches!(unit, "M" | "month" | "months" | "y" | "yr" | "year" | "years");
+        if text.split(|c: char| !c.is_ascii_alphabetic()).any(too_long) {
             return Err(format!("months and years are no length of a run (a minute is m); {EXAMPLE}"));
         }
         match humantime::parse_duration(text) {

@@ -16,7 +16,7 @@ use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::error::Error;
-use crate::limits::{Controller, Version, Write};
+use crate::limits::{Controller, How, Version, Write};
 use crate::plan::GroupPlan;
 pub use tree::{children, kill_tree, processes, remove_tree};
 
@@ -41,9 +41,11 @@ struct Group {
     entry: Option<OwnedFd>,
     /// Controllers that we added to the parent's `cgroup.subtree_control`.
     enabled: Vec<Controller>,
-    /// We sit in a leaf of the parent.
-    aside: bool,
+    /// The leaf of the parent that we sit in, locked as a group is: for `rcon gc` it would be a dead one else.
+    aside: Option<OwnedFd>,
     removed: bool,
+    /// A shared group that nobody else is in any more; the lock is exclusive now.
+    last: bool,
     /// Out-of-memory kills before this run, in a group that is shared.
     oom_before: u64,
 }
@@ -85,8 +87,16 @@ impl Groups {
         for plan in plans {
             groups.list.push(Group::acquire(plan)?);
             let Some(group) = groups.list.last_mut() else { continue };
+            let mut refused = Vec::new();
             for write in &plan.writes {
-                match group.write(write) {
+                if let Err(error) = group.write(write) {
+                    refused.push((write, error));
+                }
+            }
+            for (write, error) in refused {
+                // In a shared group the old values may be in the way of the new ones until all are written (v1:
+                // memory.memsw.limit_in_bytes below the new memory.limit_in_bytes).
+                match if plan.shared { group.write(write) } else { Err(error) } {
                     Err(error) if best_effort => {
                         waived.push(format!("{}: {}", write.option, error.what));
                     }
@@ -137,9 +147,9 @@ impl Groups {
         Some((killed, read_at(group.dir.as_fd(), file).and_then(|text| text.trim().parse().ok())))
     }
 
-    /// Kills everything in the groups that are this run's alone. Asynchronous: the processes go when they can.
+    /// Kills everything in the groups that are this run's alone, or that it is the last one in. Asynchronous: the processes go when they can.
     pub fn kill(&self) {
-        for group in self.list.iter().filter(|g| !g.removed && !g.plan.shared) {
+        for group in self.list.iter().filter(|g| !g.removed && (!g.plan.shared || g.last)) {
             kill_tree(group.dir.as_fd(), group.plan.version);
         }
     }
@@ -204,8 +214,9 @@ impl Group {
             dir,
             entry: None,
             enabled: Vec::new(),
-            aside: false,
+            aside: None,
             removed: false,
+            last: false,
             oom_before: 0,
         };
         if plan.aside.is_some() {
@@ -243,8 +254,13 @@ impl Group {
     }
 
     fn write(&mut self, write: &Write) -> Result<(), Error> {
-        let mut last = Errno::ENOENT;
+        let mut written = false;
         for (file, value) in &write.alternatives {
+            if write.how == How::IfEmpty
+                && read_at(self.dir.as_fd(), file).is_some_and(|text| !text.trim().is_empty())
+            {
+                return Ok(());
+            }
             let mut result = write_at(self.dir.as_fd(), file, value);
             if result == Err(Errno::ENOENT)
                 && self.plan.version == Version::V2
@@ -255,6 +271,7 @@ impl Group {
                 result = write_at(self.dir.as_fd(), file, value);
             }
             match result {
+                Ok(()) if write.how == How::Every => written = true,
                 Ok(()) => return self.verify(write),
                 Err(Errno::ENOENT) => {}
                 Err(errno) => {
@@ -267,12 +284,17 @@ impl Group {
                     });
                 }
             }
-            last = Errno::ENOENT;
+        }
+        if written {
+            return Ok(());
         }
         let names: Vec<&str> = write.alternatives.iter().map(|(file, _)| *file).collect();
-        Err(Error::new(format!("this kernel has no {} in {}", names.join(" or "), self.path()))
-            .errno(last)
-            .option(&write.option))
+        let error = Error::new(format!("this kernel has no {} in {}", names.join(" or "), self.path()))
+            .option(&write.option);
+        Err(match names.first().and_then(|file| write_hint(file, Errno::ENOENT)) {
+            Some(hint) => error.try_this(hint),
+            None => error,
+        })
     }
 
     fn verify(&self, write: &Write) -> Result<(), Error> {
@@ -296,10 +318,19 @@ impl Group {
 
     fn step_aside(&mut self) -> Result<(), Errno> {
         let Some(leaf) = &self.plan.aside else { return Ok(()) };
-        mkdirat(&self.parent, leaf.as_str(), MODE)?;
-        self.aside = true;
-        let dir = openat(&self.parent, leaf.as_str(), DIRECTORY, Mode::empty())?;
-        write_at(dir.as_fd(), "cgroup.procs", "0")
+        let dir = loop {
+            mkdirat(&self.parent, leaf.as_str(), MODE)?;
+            let dir = openat(&self.parent, leaf.as_str(), DIRECTORY | OFlag::O_NOFOLLOW, Mode::empty());
+            // `rcon gc` may have taken it for a dead one before it was locked.
+            match dir.and_then(|dir| crate::sys::try_lock(dir.as_fd(), false).map(|()| dir)) {
+                Ok(dir) if is_alive(dir.as_fd()) => break dir,
+                Ok(_) | Err(Errno::ENOENT | Errno::EWOULDBLOCK) => {}
+                Err(errno) => return Err(errno),
+            }
+        };
+        let moved = write_at(dir.as_fd(), "cgroup.procs", "0");
+        self.aside = Some(dir);
+        moved
     }
 
     fn oom_kills(&self) -> Option<u64> {
@@ -314,10 +345,13 @@ impl Group {
         if self.removed {
             return true;
         }
-        if self.plan.shared && crate::sys::try_lock(self.dir.as_fd(), true).is_err() {
-            // Others are in it: the last one removes it.
-            self.removed = true;
-            return true;
+        if self.plan.shared && !self.last {
+            if crate::sys::try_lock(self.dir.as_fd(), true).is_err() {
+                // Others are in it: the last one removes it.
+                self.removed = true;
+                return true;
+            }
+            self.last = true;
         }
         match unlinkat(&self.parent, self.name.as_str(), UnlinkatFlags::RemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => {}
@@ -331,7 +365,7 @@ impl Group {
 
     /// Takes back what was changed in the parent, unless somebody has come to use it.
     fn undo_parent(&mut self) {
-        if self.enabled.is_empty() && !self.aside {
+        if self.enabled.is_empty() && self.aside.is_none() {
             return;
         }
         // Exclusive: no other run uses this parent. Other users show as child groups.
@@ -347,11 +381,11 @@ impl Group {
                 }
             }
         }
-        if let (true, Some(leaf)) = (self.aside, &self.plan.aside)
+        if let (Some(_), Some(leaf)) = (&self.aside, &self.plan.aside)
             && write_at(self.parent.as_fd(), "cgroup.procs", "0").is_ok()
             && unlinkat(&self.parent, leaf.as_str(), UnlinkatFlags::RemoveDir).is_ok()
         {
-            self.aside = false;
+            self.aside = None;
         }
     }
 }
@@ -359,8 +393,9 @@ impl Group {
 /// Makes the group's directory, or joins it where it is shared; returns its name, opened and locked.
 fn make(plan: &GroupPlan, parent: BorrowedFd) -> Result<(String, OwnedFd), Errno> {
     let mut name = plan.name.clone();
-    // A generated name that is taken gets a suffix; a shared one that vanishes under us is made again.
-    for attempt in 1..=100 {
+    // A generated name that is taken gets a suffix; a shared one that vanishes under us is made again. Its last
+    // user may take a moment to end what was left in it.
+    for attempt in 1..=5000 {
         let made = mkdirat(parent, name.as_str(), MODE);
         match made {
             Ok(()) => {}
@@ -429,6 +464,13 @@ fn write_hint(file: &str, errno: Errno) -> Option<&'static str> {
         ("cpu.cfs_quota_us", Errno::EINVAL) => {
             Some("on cgroup v1 a group cannot have more CPU time than the one around it: ask for less")
         }
+        ("memory.memsw.limit_in_bytes", Errno::ENOENT) => {
+            Some("boot with swapaccount=1 on the kernel's command line")
+        }
+        ("io.weight" | "blkio.bfq.weight", Errno::ENOENT) => {
+            Some("weights need the bfq scheduler: modprobe bfq; echo bfq > /sys/block/DISK/queue/scheduler")
+        }
+        ("pids.max", Errno::EINVAL) => Some("the kernel counts up to 4194304 tasks: ask for less, or max"),
         (_, Errno::ENODEV) => Some("name a disk that takes limits (lsblk lists disks)"),
         ("cpuset.cpus" | "cpuset.mems", Errno::EACCES | Errno::EINVAL | Errno::ERANGE) => {
             Some("ask only for what the enclosing group has")

@@ -90,6 +90,27 @@ pub fn choose(host: &Host, needed: &[Controller], allow_escape: bool, given: boo
     Err(reasons)
 }
 
+/// The parent of a shared group that is there already.
+///
+/// # Errors
+/// It cannot be given these controllers any more.
+pub fn beside(node: &V2Node, needed: &[Controller]) -> Result<Place, Refusal> {
+    if !node.can_parent(needed) {
+        let names: Vec<&str> = needed.iter().map(|c| c.name()).collect();
+        return Err(vec![format!(
+            "the shared group is in {}, which cannot give it: {} (start the first run in it with that limit)",
+            node.dir.display(),
+            names.join(", ")
+        )]);
+    }
+    Ok(Place {
+        parent: node.dir.clone(),
+        enable: needed.iter().copied().filter(|c| !node.subtree.contains(c.name())).collect(),
+        step_aside: false,
+        why: "the shared group is there".to_owned(),
+    })
+}
+
 fn limits_of(node: &V2Node) -> Vec<String> {
     node.limits.iter().map(|limit| format!("{limit} on {}", node.dir.display())).collect()
 }

@@ -49,16 +49,19 @@ pub fn kill_tree(dir: BorrowedFd, version: Version) {
     if version == Version::V2 && write_at(dir, "cgroup.kill", "1").is_ok() {
         return;
     }
-    // Without these files there is nothing to forbid or to thaw; the signals below are what counts.
+    // No new ones from now on: by the pids controller, else by freezing all while the signals are sent. Without
+    // either file the signals alone have to do.
     let forbidden = write_at(dir, "pids.max", "0");
-    let thawed = if version == Version::V1 { write_at(dir, "freezer.state", "THAWED") } else { Ok(()) };
-    debug_assert!(forbidden != Err(Errno::EBADF) && thawed != Err(Errno::EBADF));
+    let frozen = forbidden.is_err() && write_at(dir, "freezer.state", "FROZEN").is_ok();
     for pid in processes(dir) {
         // ESRCH: gone already.
         if let Err(errno) = kill(pid, Signal::SIGKILL) {
             debug_assert!(errno == Errno::ESRCH || errno == Errno::EPERM);
         }
     }
+    // A frozen process dies when it is thawed, whoever has frozen it.
+    let thawed = if version == Version::V1 { write_at(dir, "freezer.state", "THAWED") } else { Ok(()) };
+    debug_assert!(!frozen || thawed.is_ok());
     for name in children(dir) {
         if let Ok(child) = open_child(dir, &name) {
             kill_tree(child.as_fd(), version);
