@@ -32,6 +32,8 @@ pub struct Host {
     pub cgroup_parent: Option<PathBuf>,
     /// Directories of the group that `--group` names, where it is there already.
     pub named: Vec<PathBuf>,
+    /// Names of runs that live, where one is asked for.
+    pub taken: BTreeSet<OsString>,
     /// The caller's environment, where something in it changes.
     pub environment: Vec<CString>,
     /// PATH of the caller.
@@ -88,6 +90,9 @@ impl Host {
             return Ok(host);
         }
         host.layout = read_layout(root)?;
+        if args.control.name.is_some() {
+            host.taken = crate::runs::taken()?;
+        }
         let asked = |c: Controller| args.limits.iter().any(|asked| asked.limit.controller == c);
         let on_v2 = |c: Controller| asked(c) && host.layout.v1_of(c).is_none();
         if args.needs_v2_chain(&host.layout) || args.group.is_some() || Controller::ALL.into_iter().any(on_v2)

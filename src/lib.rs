@@ -17,6 +17,7 @@ pub mod host;
 pub mod limits;
 pub mod outcome;
 pub mod plan;
+pub mod runs;
 pub mod spawn;
 pub mod step;
 pub mod supervise;

@@ -12,6 +12,7 @@ use crate::environment;
 use crate::error::Error;
 use crate::host::{Host, V2Node};
 use crate::limits::{self, Asked, Controller, Version, Write};
+use crate::runs::Name;
 use crate::step::{Exec, Step};
 
 /// Everything that a run does.
@@ -57,6 +58,8 @@ pub struct GroupPlan {
     pub name: String,
     /// The group may exist already, and is left to the others that are in it.
     pub shared: bool,
+    /// `--name`: nobody else may be in it.
+    pub named: Option<Named>,
     /// v2: controllers to add to the parent's `cgroup.subtree_control`, taken back afterwards.
     pub enable: Vec<Controller>,
     /// v2: the leaf of the parent that we move to first, because a group that passes controllers on may hold no
@@ -66,6 +69,15 @@ pub struct GroupPlan {
     pub why: String,
     /// The limits.
     pub writes: Vec<Write>,
+}
+
+/// An exclusive name, and what was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// The name.
+    pub name: String,
+    /// As asked: with a place for a number, perhaps.
+    pub pattern: Name,
 }
 
 /// Makes the plan.
@@ -86,12 +98,15 @@ pub fn plan(args: &Args, host: &Host) -> Result<Plan, Error> {
         cgroup_parent,
         allow_escape,
         environment,
+        control: crate::runs::Asked { name },
     } = args;
     let mut waived = Vec::new();
+    let named = name.as_ref().map(|name| naming(name, host)).transpose()?;
     let place = Placing {
         host,
         limits,
         group: group.as_deref(),
+        named: named.as_ref(),
         given: cgroup_parent.is_some(),
         allow_escape: *allow_escape,
     };
@@ -125,10 +140,21 @@ pub fn plan(args: &Args, host: &Host) -> Result<Plan, Error> {
     })
 }
 
+/// The name that `--name` comes to here.
+fn naming(name: &Name, host: &Host) -> Result<Named, Error> {
+    let chosen = name.choose(&host.taken).map_err(|taken| {
+        Error::new("a run of this name lives")
+            .option(format!("--name {name}"))
+            .try_this(format!("rcon show {taken}; or --name {taken}%n, which numbers runs"))
+    })?;
+    Ok(Named { name: chosen, pattern: name.clone() })
+}
+
 struct Placing<'a> {
     host: &'a Host,
     limits: &'a [Asked],
     group: Option<&'a str>,
+    named: Option<&'a Named>,
     given: bool,
     allow_escape: bool,
 }
@@ -148,7 +174,7 @@ impl Placing<'_> {
                 return Err(error);
             };
             waived.push(format!("{}: {}", limits.remove(at).spelled, error.what));
-            if limits.is_empty() && self.group.is_none() && !self.given {
+            if limits.is_empty() && self.group.is_none() && self.named.is_none() && !self.given {
                 return Ok(Vec::new());
             }
         }
@@ -284,6 +310,7 @@ impl Placing<'_> {
             parent,
             name: self.name(),
             shared: self.group.is_some(),
+            named: self.named.cloned(),
             enable: Vec::new(),
             aside: None,
             why: if self.given { "--cgroup-parent names it" } else { "below the caller's own group" }
@@ -329,6 +356,7 @@ impl Placing<'_> {
             parent,
             name: self.name(),
             shared: self.group.is_some(),
+            named: self.named.cloned(),
             enable,
             aside: step_aside.then(|| format!("{}.self", self.name())),
             why,
@@ -340,9 +368,10 @@ impl Placing<'_> {
     /// Generated names end in two hexadecimal fields, which a chosen one may do as well: the lock on the
     /// directory, not the name, says whether somebody owns it.
     fn name(&self) -> String {
-        match self.group {
-            Some(name) => crate::host::group_name(name),
-            None => format!("rcon-{}-{:x}", self.host.pid, (self.host.nonce >> 10) & 0xff_ffff),
+        match (self.group, self.named) {
+            (Some(name), _) => crate::host::group_name(name),
+            (None, Some(named)) => crate::host::group_name(&named.name),
+            (None, None) => format!("rcon-{}-{:x}", self.host.pid, (self.host.nonce >> 10) & 0xff_ffff),
         }
     }
 }
@@ -391,6 +420,20 @@ impl Plan {
     #[must_use]
     pub fn exec(&self) -> Option<&Exec> {
         self.steps.iter().find_map(|step| if let Step::Exec(exec) = step { Some(exec) } else { None })
+    }
+}
+
+impl Plan {
+    /// Somebody else has just taken the name: the next number, where one was asked for.
+    pub fn renumber(&mut self, taken: &mut std::collections::BTreeSet<OsString>) -> bool {
+        for group in &mut self.groups {
+            let Some(named) = &mut group.named else { return false };
+            taken.insert(named.name.clone().into());
+            let Ok(name) = named.pattern.choose(taken) else { return false };
+            named.name = name;
+            group.name = format!("rcon-{}", named.name);
+        }
+        true
     }
 }
 

@@ -42,7 +42,13 @@ pub fn start(plan: &mut Plan) -> Result<Running, Error> {
     sys::become_subreaper().map_err(|e| Error::new("cannot adopt orphaned processes").errno(e))?;
     let strangers = if sys::has_children() { crate::supervise::children() } else { Vec::new() };
     let mut waived = std::mem::take(&mut plan.waived);
-    let mut groups = Groups::acquire(&plan.groups, plan.best_effort, &mut waived)?;
+    let mut taken = std::collections::BTreeSet::new();
+    let mut groups = loop {
+        match Groups::acquire(&plan.groups, plan.best_effort, &mut waived) {
+            Err(error) if error.errno == Some(Errno::EEXIST) && plan.renumber(&mut taken) => {}
+            result => break result?,
+        }
+    };
     for one in waived {
         crate::say(&format!("rcon: going on without {one}"));
     }

@@ -18,7 +18,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use crate::error::Error;
 use crate::limits::{Controller, How, Version, Write};
 use crate::plan::GroupPlan;
-pub use tree::{children, kill_tree, processes, remove_tree};
+pub use tree::{children, is_abandoned, kill_tree, processes, remove_tree};
 
 /// The sticky bit marks a group as made by rcon: it means nothing on a cgroup directory, costs nothing to set
 /// at creation, and keeps `rcon gc` from groups of others that happen to be called rcon-something.
@@ -202,10 +202,19 @@ impl Group {
         let v2 = plan.version == Version::V2;
         if v2 && !plan.controllers.is_empty() {
             // Whoever takes a controller back from the parent first makes sure that nobody holds this lock.
-            lock_shared(parent.as_fd());
+            lock(parent.as_fd(), false);
         }
         let (name, dir) = make(plan, parent.as_fd()).map_err(|e| {
-            failed(format!("cannot make the group {} in {}", plan.name, plan.parent.display()), e)
+            if let (Errno::EEXIST, Some(named)) = (e, &plan.named) {
+                return taken(&named.name);
+            }
+            let error =
+                failed(format!("cannot make the group {} in {}", plan.name, plan.parent.display()), e);
+            match e {
+                Errno::EBUSY if plan.shared => error
+                    .try_this("a run that was started with --name has this name for itself: choose another"),
+                _ => error,
+            }
         })?;
         let mut group = Self {
             name,
@@ -393,6 +402,7 @@ impl Group {
 /// Makes the group's directory, or joins it where it is shared; returns its name, opened and locked.
 fn make(plan: &GroupPlan, parent: BorrowedFd) -> Result<(String, OwnedFd), Errno> {
     let mut name = plan.name.clone();
+    let exclusive = plan.named.is_some();
     // A generated name that is taken gets a suffix; a shared one that vanishes under us is made again. Its last
     // user may take a moment to end what was left in it.
     for attempt in 1..=5000 {
@@ -400,6 +410,9 @@ fn make(plan: &GroupPlan, parent: BorrowedFd) -> Result<(String, OwnedFd), Errno
         match made {
             Ok(()) => {}
             Err(Errno::EEXIST) if plan.shared => {}
+            // What a dead run of the name has left is taken away.
+            Err(Errno::EEXIST) if exclusive && remove_stale(parent, OsStr::new(&name)) => continue,
+            Err(Errno::EEXIST) if exclusive => return Err(Errno::EEXIST),
             Err(Errno::EEXIST) => {
                 name = format!("{}.{attempt}", plan.name);
                 continue;
@@ -409,12 +422,16 @@ fn make(plan: &GroupPlan, parent: BorrowedFd) -> Result<(String, OwnedFd), Errno
         match openat(parent, name.as_str(), DIRECTORY | OFlag::O_NOFOLLOW, Mode::empty()) {
             // One that we have just made is nobody's to remove: rcon gc leaves young ones alone.
             Ok(dir) if made.is_ok() => {
-                lock_shared(dir.as_fd());
-                return Ok((name, dir));
+                // Others who want this name for themselves may have taken our group for a stale one, or have come
+                // to share it, before it was locked.
+                if (lock(dir.as_fd(), exclusive) && is_alive(dir.as_fd())) || !exclusive {
+                    return Ok((name, dir));
+                }
             }
             Ok(dir) => {
-                // Fails while the last user of a shared group is removing it: it is gone in a moment.
-                if crate::sys::try_lock(dir.as_fd(), false).is_ok() && is_alive(dir.as_fd()) {
+                // Fails while the last user of a shared group is removing it: it is gone in a moment. A name for
+                // one run is locked against everybody.
+                if crate::sys::try_lock(dir.as_fd(), exclusive).is_ok() && is_alive(dir.as_fd()) {
                     return Ok((name, dir));
                 }
             }
@@ -426,21 +443,37 @@ fn make(plan: &GroupPlan, parent: BorrowedFd) -> Result<(String, OwnedFd), Errno
     Err(Errno::EBUSY)
 }
 
+/// Removes a group that nobody holds and nobody is in.
+fn remove_stale(parent: BorrowedFd, name: &OsStr) -> bool {
+    open_child(parent, name).is_ok_and(|dir| {
+        is_abandoned(dir.as_fd()) && processes(dir.as_fd()).is_empty() && remove_tree(parent, name)
+    })
+}
+
 /// A group that was removed keeps its directory for those who have it open, but has no files.
 fn is_alive(dir: BorrowedFd) -> bool {
     nix::unistd::faccessat(dir, "cgroup.procs", nix::unistd::AccessFlags::F_OK, nix::fcntl::AtFlags::empty())
         .is_ok()
 }
 
+/// The name was free when we looked, or is another's group, or processes of a dead run go on in it.
+fn taken(name: &str) -> Error {
+    Error::new("a run of this name lives, or processes that one has left")
+        .option(format!("--name {name}"))
+        .errno(Errno::EEXIST)
+        .try_this(format!("rcon show {name}, rcon kill {name}; or --name {name}%n, which numbers runs"))
+}
+
 /// Somebody who holds the lock exclusively is looking whether it is used, which takes a moment; a stranger who
 /// holds it for ever must not stop us.
-fn lock_shared(dir: BorrowedFd) {
+fn lock(dir: BorrowedFd, exclusive: bool) -> bool {
     for _ in 0..50 {
-        if crate::sys::try_lock(dir, false).is_ok() {
-            return;
+        if crate::sys::try_lock(dir, exclusive).is_ok() {
+            return true;
         }
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
+    false
 }
 
 fn way_out(errno: Errno) -> Option<&'static str> {

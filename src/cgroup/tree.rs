@@ -3,16 +3,18 @@
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::dir::{Dir, Type};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::signal::{Signal, kill};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, fstat};
 use nix::unistd::{Pid, UnlinkatFlags, unlinkat};
 
 use super::{open_child, read_at, write_at};
 use crate::limits::Version;
+use crate::sys::try_lock;
 
 /// The names of the groups directly below.
 #[must_use]
@@ -67,6 +69,28 @@ pub fn kill_tree(dir: BorrowedFd, version: Version) {
             kill_tree(child.as_fd(), version);
         }
     }
+}
+
+/// How long after making a group its owner has surely locked it.
+const GRACE: Duration = Duration::from_millis(200);
+
+/// Does nobody hold the lock, and has the owner had the time to take it? If so, it is ours from here on, for as
+/// long as `dir` is open.
+#[must_use]
+pub fn is_abandoned(dir: BorrowedFd) -> bool {
+    let Ok(stat) = fstat(dir) else { return false };
+    let made = UNIX_EPOCH
+        + Duration::new(stat.st_ctime.try_into().unwrap_or(0), stat.st_ctime_nsec.try_into().unwrap_or(0));
+    // A group from the future was made before the clock was set back: it waits as well, once.
+    if !SystemTime::now().duration_since(made).is_ok_and(|age| age > GRACE) {
+        // The lock of another open file, which goes with it: who is about to take it must not find it taken.
+        let held = open_child(dir, OsStr::new(".")).is_ok_and(|dir| try_lock(dir.as_fd(), true).is_err());
+        if held {
+            return false;
+        }
+        std::thread::sleep(GRACE);
+    }
+    try_lock(dir, true).is_ok()
 }
 
 /// Removes the group `name` and the groups below it, deepest first. `false`: something is still in one of them.

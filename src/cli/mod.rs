@@ -54,13 +54,18 @@ pub struct Args {
     pub allow_escape: bool,
     /// Changes to the environment, in order.
     pub environment: Vec<Change>,
+    /// How the run can be found.
+    pub control: crate::runs::Asked,
 }
 
 impl Args {
     /// Is a cgroup needed for this run at all?
     #[must_use]
     pub fn needs_group(&self) -> bool {
-        !self.limits.is_empty() || self.group.is_some() || self.cgroup_parent.is_some()
+        !self.limits.is_empty()
+            || self.group.is_some()
+            || self.control.name.is_some()
+            || self.cgroup_parent.is_some()
     }
 
     /// Must the v2 tree be looked at although no asked limit is ruled there: where a v1 run is tracked in it.
@@ -76,6 +81,11 @@ impl Args {
                 return Err(Error::new("both --command and a command after the options: give one of them"));
             }
             self.command = vec!["sh".into(), "-c".into(), line];
+        }
+        if self.group.is_some() && self.control.name.is_some() {
+            return Err(Error::new(
+                "both --name and --group: one is for this run alone, the other is shared",
+            ));
         }
         if let Some(dev) = &self.dev {
             for asked in &mut self.limits {

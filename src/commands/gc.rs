@@ -6,15 +6,14 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use nix::sys::stat::{fstat, mode_t};
+use nix::sys::stat::fstat;
 
-use crate::cgroup::layout::Layout;
-use crate::cgroup::{MODE, kill_tree, open_child, open_dir, processes, remove_tree};
+use crate::cgroup::{is_abandoned, kill_tree, open_child, open_dir, processes, remove_tree};
 use crate::error::{Error, printable};
 use crate::limits::Version;
+use crate::runs::{is_ours, layout};
 
 pub(super) fn command() -> Command {
     Command::new("gc")
@@ -35,8 +34,7 @@ pub(super) fn command() -> Command {
 
 pub(super) fn run(matches: &ArgMatches) -> Result<i32, Error> {
     let sweep = Sweep { kill: matches.get_flag("kill"), dry: matches.get_flag("dry-run") };
-    let read = |path: &str| std::fs::read(path).map_err(|_| Error::new(format!("cannot read {path}")));
-    let layout = Layout::parse(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?);
+    let layout = layout()?;
     let mut status = 0;
     let v1 = layout.v1.iter().map(|hierarchy| (hierarchy, Version::V1));
     for (hierarchy, version) in v1.chain(layout.v2.iter().map(|hierarchy| (hierarchy, Version::V2))) {
@@ -62,7 +60,7 @@ impl Sweep {
         for name in crate::cgroup::children(dir) {
             let Ok(child) = open_child(dir, &name) else { continue };
             let path = path.join(&name);
-            if is_ours(&name, child.as_fd()) && is_abandoned(child.as_fd()) {
+            if fstat(&child).is_ok_and(|stat| is_ours(&name, &stat)) && is_abandoned(child.as_fd()) {
                 clean &= self.stale(dir, &name, child.as_fd(), &path, version);
             } else {
                 clean &= self.below(child.as_fd(), &path, version);
@@ -104,27 +102,6 @@ impl Sweep {
         crate::say(&format!("rcon: {shown} could not be removed"));
         false
     }
-}
-
-/// How long after making a group its owner has surely locked it.
-const GRACE: Duration = Duration::from_millis(200);
-
-/// Does nobody hold the lock, and has the owner had the time to take it?
-fn is_abandoned(dir: BorrowedFd) -> bool {
-    let Ok(stat) = fstat(dir) else { return false };
-    let made = UNIX_EPOCH
-        + Duration::new(stat.st_ctime.try_into().unwrap_or(0), stat.st_ctime_nsec.try_into().unwrap_or(0));
-    // A group from the future was made before the clock was set back: it waits as well, once.
-    if SystemTime::now().duration_since(made).is_ok_and(|age| age > GRACE) {
-        return crate::sys::try_lock(dir, true).is_ok();
-    }
-    std::thread::sleep(GRACE);
-    crate::sys::try_lock(dir, true).is_ok()
-}
-
-fn is_ours(name: &std::ffi::OsStr, dir: BorrowedFd) -> bool {
-    let mark: mode_t = MODE.bits() & 0o1000;
-    name.as_encoded_bytes().starts_with(b"rcon-") && fstat(dir).is_ok_and(|stat| stat.st_mode & mark == mark)
 }
 
 fn holds_processes(dir: BorrowedFd) -> bool {

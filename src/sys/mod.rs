@@ -2,6 +2,7 @@
 
 mod arguments;
 pub mod clone;
+pub mod pidfd;
 pub mod signals;
 pub mod xattr;
 
@@ -71,6 +72,24 @@ pub fn page_size() -> u64 {
     // SAFETY: sysconf has no preconditions.
     let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     u64::try_from(size).unwrap_or(4096)
+}
+
+/// Clock ticks per second, the unit of times in `/proc/PID/stat`.
+#[must_use]
+pub fn ticks_per_second() -> u64 {
+    // SAFETY: sysconf has no preconditions.
+    let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    u64::try_from(ticks).unwrap_or(100).max(1)
+}
+
+/// Columns and lines of the terminal that standard output is; `None`: it is none.
+#[must_use]
+pub fn terminal_size() -> Option<(u16, u16)> {
+    // SAFETY: all-zero is a valid winsize.
+    let mut size: libc::winsize = unsafe { std::mem::zeroed() };
+    // SAFETY: TIOCGWINSZ writes one winsize, which is there to be written to.
+    let answer = unsafe { libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &raw mut size) };
+    (answer == 0 && size.ws_col > 0).then_some((size.ws_col, size.ws_row))
 }
 
 /// The owned descriptor's number, for the child side, which has only numbers.

@@ -24,6 +24,7 @@
 
 mod basics;
 mod case;
+mod control;
 mod cost;
 mod facts;
 mod fixture;
@@ -38,7 +39,7 @@ use case::Case;
 use std::process::ExitCode;
 
 fn cases() -> Vec<Case> {
-    [harness::tests(), basics::tests(), cost::tests()].concat()
+    [harness::tests(), basics::tests(), cost::tests(), control::tests()].concat()
 }
 
 fn main() -> ExitCode {

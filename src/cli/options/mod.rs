@@ -1,6 +1,7 @@
 //! The table of options: one row each, in one file for each part of the program. Help, man page, completions
 //! and both readers are loops over it.
 
+mod control;
 mod environment;
 mod run;
 
@@ -67,7 +68,7 @@ fn of_limit(limit: &'static Limit) -> Opt {
 
 /// All rows, in the order of `--help`.
 pub fn all() -> impl Iterator<Item = &'static Opt> {
-    LIMIT_ROWS.iter().chain(run::ROWS).chain(environment::ROWS)
+    LIMIT_ROWS.iter().chain(run::ROWS).chain(control::ROWS).chain(environment::ROWS)
 }
 
 /// The row with this long name.

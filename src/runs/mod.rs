@@ -1,0 +1,371 @@
+//! All runs that can be seen from here, found in the kernel's own trees: no daemon, no database, so nothing that
+//! could be stale. Reads only.
+//!
+//! A run has one directory in each hierarchy that it uses. What belongs together is told by the processes in
+//! them and by who holds the lock on them (`/proc/locks`), because the names alone may be equal in two places.
+
+pub mod counters;
+pub mod held;
+mod locks;
+mod name;
+pub mod process;
+mod select;
+mod watch;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::sys::stat::{FileStat, fstat};
+use nix::unistd::Pid;
+
+use crate::cgroup::layout::Layout;
+use crate::cgroup::{MODE, children, open_child, open_dir, processes};
+use crate::error::{Error, printable};
+use crate::limits::{Controller, Version};
+use locks::Locks;
+pub use name::{Asked, Name};
+pub use select::{matching, one};
+pub use watch::{Watched, until_empty, until_released};
+
+/// What every group's name starts with.
+pub const PREFIX: &str = "rcon-";
+
+/// The leaf of a v2 parent that a wrapper itself moves to ends like this: no run of its own.
+const ASIDE: &[u8] = b".self";
+
+/// One run.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// Its name, without the prefix. Anybody's bytes: show it through [`Run::shown`].
+    pub name: OsString,
+    /// Its directories, at least one.
+    pub dirs: Vec<Dir>,
+    /// The processes that hold its lock: wrappers, and watchers of groups without one.
+    pub wrappers: Vec<Pid>,
+    /// Somebody, perhaps not to be seen from here, holds its lock.
+    pub held: bool,
+    /// All processes in it and in groups below it, in ascending order.
+    pub processes: Vec<Pid>,
+}
+
+/// A run's directory in one hierarchy.
+#[derive(Clone, Debug)]
+pub struct Dir {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its path below the hierarchy's mount, as `/proc/PID/cgroup` shows it to a process that sees all of it.
+    pub place: PathBuf,
+    /// Which interface.
+    pub version: Version,
+    /// v1: what is mounted here. v2: what the group has been given.
+    pub controllers: Vec<String>,
+    device: u64,
+    inode: u64,
+}
+
+impl Dir {
+    /// Opens the directory that was found, and no other that has come to stand in its place.
+    ///
+    /// # Errors
+    /// ENOENT: it is gone.
+    pub fn open(&self) -> Result<OwnedFd, Errno> {
+        let dir = open_dir(&self.path)?;
+        let stat = fstat(&dir)?;
+        if (stat.st_dev, stat.st_ino) == (self.device, self.inode) { Ok(dir) } else { Err(Errno::ENOENT) }
+    }
+
+    /// Does this controller act here?
+    #[must_use]
+    pub fn has(&self, controller: Controller) -> bool {
+        let name = match self.version {
+            Version::V1 => controller.v1_name(),
+            Version::V2 => controller.name(),
+        };
+        self.controllers.iter().any(|one| one == name)
+    }
+}
+
+impl Run {
+    /// The name, safe for a terminal.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        printable(self.name.as_bytes())
+    }
+
+    /// The directory in which this controller acts.
+    #[must_use]
+    pub fn dir_of(&self, controller: Controller) -> Option<&Dir> {
+        self.dirs.iter().find(|dir| dir.has(controller))
+    }
+
+    /// The v2 directory.
+    #[must_use]
+    pub fn v2(&self) -> Option<&Dir> {
+        self.dirs.iter().find(|dir| dir.version == Version::V2)
+    }
+
+    /// Nobody holds it, and nothing is in it: `rcon gc` removes it.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        !self.held && self.processes.is_empty()
+    }
+}
+
+/// The machine's hierarchies as seen from here.
+///
+/// # Errors
+/// `/proc` cannot be read.
+pub fn layout() -> Result<Layout, Error> {
+    let read = |path: &str| {
+        std::fs::read(path)
+            .map_err(|_| Error::new(format!("cannot read {path}")).try_this("mount -t proc proc /proc"))
+    };
+    Ok(Layout::parse(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?))
+}
+
+/// All runs, by name.
+///
+/// # Errors
+/// `/proc` cannot be read.
+pub fn find() -> Result<Vec<Run>, Error> {
+    let layout = layout()?;
+    let locks = Locks::read();
+    let mut walk = Walk { locks: &locks, found: Vec::new(), hierarchy: 0 };
+    for hierarchy in layout.v1.iter().chain(&layout.v2) {
+        let version = if hierarchy.controllers.is_empty() { Version::V2 } else { Version::V1 };
+        if let Ok(root) = open_dir(&hierarchy.mount) {
+            let place = Place { version, controllers: &hierarchy.controllers, mount: &hierarchy.mount };
+            walk.below(root.as_fd(), Path::new("/"), &place);
+        }
+        walk.hierarchy += 1;
+    }
+    let mut runs = merge(walk.found);
+    for run in &mut runs {
+        run.held = run.held || !run.wrappers.is_empty();
+    }
+    runs.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(runs)
+}
+
+/// The names that are in use.
+///
+/// # Errors
+/// As [`find`].
+pub fn taken() -> Result<BTreeSet<OsString>, Error> {
+    Ok(find()?.into_iter().filter(|run| !run.is_stale()).map(|run| run.name).collect())
+}
+
+/// Is the directory, by name and mark, one that rcon has made?
+#[must_use]
+pub fn is_ours(name: &OsStr, stat: &FileStat) -> bool {
+    let mark = MODE.bits() & 0o1000;
+    name.as_bytes().starts_with(PREFIX.as_bytes()) && stat.st_mode & mark == mark
+}
+
+struct Place<'a> {
+    version: Version,
+    controllers: &'a [String],
+    mount: &'a Path,
+}
+
+struct Walk<'a> {
+    locks: &'a Locks,
+    found: Vec<Found>,
+    hierarchy: usize,
+}
+
+/// One directory with what tells whose it is.
+#[derive(Debug)]
+struct Found {
+    name: OsString,
+    hierarchy: usize,
+    dir: Dir,
+    wrappers: Vec<Pid>,
+    held: bool,
+    processes: Vec<Pid>,
+}
+
+impl Walk<'_> {
+    /// Looks through a group and all below it.
+    fn below(&mut self, dir: BorrowedFd, path: &Path, place: &Place) {
+        for name in children(dir) {
+            // Gone meanwhile, or not ours to look at.
+            let Ok(child) = open_child(dir, &name) else { continue };
+            let Ok(stat) = fstat(&child) else { continue };
+            let path = path.join(&name);
+            let aside = place.version == Version::V2 && name.as_bytes().ends_with(ASIDE);
+            if is_ours(&name, &stat) && !aside {
+                self.take(&name, child.as_fd(), &stat, &path, place);
+            }
+            // On these file systems a directory has one link for each one below it, and two of its own.
+            if stat.st_nlink != 2 {
+                self.below(child.as_fd(), &path, place);
+            }
+        }
+    }
+
+    fn take(&mut self, name: &OsStr, dir: BorrowedFd, stat: &FileStat, path: &Path, place: &Place) {
+        let controllers = match place.version {
+            Version::V1 => place.controllers.to_vec(),
+            Version::V2 => crate::cgroup::read_at(dir, "cgroup.controllers")
+                .unwrap_or_default()
+                .split_whitespace()
+                .map(str::to_owned)
+                .collect(),
+        };
+        let mut list = BTreeSet::new();
+        gather(dir, &mut list);
+        let wrappers = self.locks.holders(stat.st_dev, stat.st_ino);
+        // A holder in another pid namespace is not listed. Trying the lock hurts nobody who has it; it is tried
+        // only here, because whoever is about to get it would have to try again.
+        let held = !wrappers.is_empty() || crate::sys::try_lock(dir, true).is_err();
+        let bytes = name.as_bytes().get(PREFIX.len()..).unwrap_or_default();
+        self.found.push(Found {
+            name: OsString::from_vec(bytes.to_vec()),
+            hierarchy: self.hierarchy,
+            dir: Dir {
+                path: place.mount.join(path.strip_prefix("/").unwrap_or(path)),
+                place: path.to_owned(),
+                version: place.version,
+                controllers,
+                device: stat.st_dev,
+                inode: stat.st_ino,
+            },
+            wrappers,
+            held,
+            processes: list.into_iter().map(Pid::from_raw).collect(),
+        });
+    }
+}
+
+/// All processes of a group and of those below it.
+fn gather(dir: BorrowedFd, list: &mut BTreeSet<i32>) {
+    list.extend(processes(dir).into_iter().map(Pid::as_raw));
+    if fstat(dir).is_ok_and(|stat| stat.st_nlink != 2) {
+        for name in children(dir) {
+            if let Ok(child) = open_child(dir, &name) {
+                gather(child.as_fd(), list);
+            }
+        }
+    }
+}
+
+/// The processes that are in the run now.
+#[must_use]
+pub fn processes_now(run: &Run) -> BTreeSet<Pid> {
+    let mut list = BTreeSet::new();
+    for dir in run.dirs.iter().filter_map(|dir| dir.open().ok()) {
+        gather(dir.as_fd(), &mut list);
+    }
+    list.into_iter().map(Pid::from_raw).collect()
+}
+
+/// Puts directories of one name together into runs.
+fn merge(found: Vec<Found>) -> Vec<Run> {
+    let mut by_name: BTreeMap<OsString, Vec<Found>> = BTreeMap::new();
+    for one in found {
+        by_name.entry(one.name.clone()).or_default().push(one);
+    }
+    let mut runs = Vec::new();
+    for (_, mut rest) in by_name {
+        while let Some(first) = rest.pop() {
+            let mut parts = vec![first];
+            // What is added may tie in more.
+            while let Some(at) =
+                rest.iter().position(|one| parts.iter().any(|part| belong_together(part, one)))
+            {
+                parts.push(rest.swap_remove(at));
+            }
+            runs.extend(assemble(parts));
+        }
+    }
+    runs
+}
+
+/// Directories of one name: of one run?
+fn belong_together(a: &Found, b: &Found) -> bool {
+    if a.hierarchy == b.hierarchy {
+        return false;
+    }
+    let common = |one: &[Pid], other: &[Pid]| one.iter().any(|pid| other.contains(pid));
+    if common(&a.processes, &b.processes) || common(&a.wrappers, &b.wrappers) {
+        return true;
+    }
+    // Nothing speaks for it: an empty directory that nobody visible holds goes with its like, and with the one
+    // in the same place.
+    let mute = |one: &Found| one.processes.is_empty() && one.wrappers.is_empty();
+    (mute(a) && mute(b)) || ((mute(a) || mute(b)) && a.dir.place == b.dir.place)
+}
+
+fn assemble(mut parts: Vec<Found>) -> Option<Run> {
+    parts.sort_by_key(|part| part.hierarchy);
+    let name = parts.first()?.name.clone();
+    let mut run = Run { name, dirs: Vec::new(), wrappers: Vec::new(), held: false, processes: Vec::new() };
+    for part in parts {
+        run.held |= part.held;
+        run.dirs.push(part.dir);
+        run.wrappers.extend(part.wrappers);
+        run.processes.extend(part.processes);
+    }
+    run.wrappers.sort_unstable();
+    run.wrappers.dedup();
+    run.processes.sort_unstable();
+    run.processes.dedup();
+    Some(run)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(hierarchy: usize, place: &str, wrappers: &[i32], processes: &[i32]) -> Found {
+        let pids = |list: &[i32]| list.iter().copied().map(Pid::from_raw).collect::<Vec<_>>();
+        Found {
+            name: "build".into(),
+            hierarchy,
+            dir: Dir {
+                path: place.into(),
+                place: place.into(),
+                version: Version::V1,
+                controllers: Vec::new(),
+                device: 0,
+                inode: 0,
+            },
+            held: !wrappers.is_empty(),
+            wrappers: pids(wrappers),
+            processes: pids(processes),
+        }
+    }
+
+    #[test]
+    fn one_run_lies_in_different_places_of_its_hierarchies() {
+        let runs = merge(vec![
+            found(0, "/rcon-build", &[7], &[]),
+            found(1, "/job/rcon-build", &[7], &[8]),
+            // Made later by somebody who watches it: the processes tell.
+            found(2, "/rcon-build", &[9], &[8]),
+        ]);
+        assert_eq!(runs.len(), 1);
+        assert_eq!(runs[0].dirs.len(), 3);
+        assert_eq!(runs[0].wrappers, [Pid::from_raw(7), Pid::from_raw(9)]);
+    }
+
+    #[test]
+    fn equal_names_in_two_places_are_two_runs() {
+        let runs = merge(vec![
+            found(0, "/a/rcon-build", &[7], &[8]),
+            found(0, "/b/rcon-build", &[17], &[18]),
+            found(1, "/a/rcon-build", &[7], &[8]),
+            found(1, "/b/rcon-build", &[17], &[18]),
+        ]);
+        assert_eq!(runs.len(), 2);
+        assert!(runs.iter().all(|run| run.dirs.len() == 2 && run.dirs[0].place == run.dirs[1].place));
+        // Nothing in common: not even in one place are they one.
+        let apart = merge(vec![found(0, "/rcon-build", &[7], &[8]), found(1, "/rcon-build", &[17], &[18])]);
+        assert_eq!(apart.len(), 2);
+    }
+}

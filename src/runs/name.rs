@@ -1,0 +1,98 @@
+//! What the user calls a run. Pure.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fmt;
+
+/// Options by which a run can be found again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// `--name`.
+    pub name: Option<Name>,
+}
+
+/// `--name`: for one run at a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Name {
+    /// This one.
+    Exact(String),
+    /// The first free number between these two: `build%n`.
+    Numbered(String, String),
+}
+
+impl Name {
+    /// Reads one.
+    ///
+    /// # Errors
+    /// Says what a name may be.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"_.@+-".contains(&b);
+        let bare = text.replacen("%n", "", 1);
+        if bare.is_empty() || text.len() > 64 || !bare.bytes().all(plain) || text.starts_with(['.', '-']) {
+            return Err(
+                "give up to 64 letters, digits, and _ . @ + - (not first: . and -), and %n once for a number"
+                    .to_owned(),
+            );
+        }
+        if bare.bytes().all(|b| b.is_ascii_digit()) {
+            return Err("a name of digits alone would be taken for the number of a process".to_owned());
+        }
+        if text.ends_with(".self") {
+            return Err("names that end in .self are rcon's own".to_owned());
+        }
+        Ok(match text.split_once("%n") {
+            Some((before, after)) => Self::Numbered(before.to_owned(), after.to_owned()),
+            None => Self::Exact(text.to_owned()),
+        })
+    }
+
+    /// The name itself, where `taken` are in use; `Err`: it is in use.
+    ///
+    /// # Errors
+    /// The name that is in use.
+    pub fn choose(&self, taken: &BTreeSet<OsString>) -> Result<String, String> {
+        let free = |name: &String| !taken.contains(std::ffi::OsStr::new(name));
+        match self {
+            Self::Exact(name) if free(name) => Ok(name.clone()),
+            Self::Exact(name) => Err(name.clone()),
+            // One more number than names are taken: one of them is free.
+            Self::Numbered(before, after) => (1..=taken.len() + 1)
+                .map(|n| format!("{before}{n}{after}"))
+                .find(free)
+                .ok_or_else(|| self.to_string()),
+        }
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(name) => f.write_str(name),
+            Self::Numbered(before, after) => write!(f, "{before}%n{after}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_the_first_free_ones() {
+        let taken: BTreeSet<OsString> = ["b1", "b3", "c"].into_iter().map(OsString::from).collect();
+        let name = |text: &str| Name::parse(text).unwrap();
+        assert_eq!(name("b%n").choose(&taken), Ok("b2".to_owned()));
+        assert_eq!(name("%n.x").choose(&taken), Ok("1.x".to_owned()));
+        assert_eq!(name("c").choose(&taken), Err("c".to_owned()));
+        assert_eq!(name("d").choose(&taken), Ok("d".to_owned()));
+    }
+
+    #[test]
+    fn hostile_names_are_refused() {
+        for text in
+            ["", "..", ".x", "-x", "a/b", "a b", "a\nb", "\u{1b}[31m", "12", "a%n%n", "%n", "ä", "x.self"]
+        {
+            assert!(Name::parse(text).is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! What is to be known of a process: `/proc/PID/…` (proc_pid_stat(5), proc_pid_cmdline(5)).
+
+use std::fs;
+use std::time::Duration;
+
+use nix::unistd::Pid;
+
+use crate::error::printable;
+
+/// Fields of `/proc/PID/stat`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// The name of the executable, shortened by the kernel. Anybody's bytes.
+    pub comm: Vec<u8>,
+    /// `R`, `S`, `Z`…
+    pub state: char,
+    /// The parent.
+    pub parent: Pid,
+    /// CPU time used, in ticks.
+    pub ticks: u64,
+    /// When it started, in ticks since boot: with the number, the identity of a process.
+    pub started: u64,
+}
+
+/// Reads it; `None`: there is no such process.
+#[must_use]
+pub fn stat(pid: Pid) -> Option<Stat> {
+    parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// The name may hold spaces and parentheses: the last one ends it.
+fn parse(text: &[u8]) -> Option<Stat> {
+    let (open, close) = (text.iter().position(|b| *b == b'(')?, text.iter().rposition(|b| *b == b')')?);
+    let rest = std::str::from_utf8(text.get(close + 1..)?).ok()?;
+    // The first one here is field 3.
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    let number = |at: usize| fields.get(at - 3)?.parse::<u64>().ok();
+    Some(Stat {
+        comm: text.get(open + 1..close)?.to_vec(),
+        state: fields.first()?.chars().next()?,
+        parent: Pid::from_raw(fields.get(1)?.parse().ok()?),
+        ticks: number(14)? + number(15)?,
+        started: number(22)?,
+    })
+}
+
+/// The command line, safe for a terminal; the name in brackets where it has none.
+#[must_use]
+pub fn command_line(pid: Pid) -> Option<String> {
+    let mut line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    while line.last() == Some(&0) {
+        line.pop();
+    }
+    if line.is_empty() {
+        return stat(pid).map(|stat| format!("[{}]", printable(&stat.comm)));
+    }
+    line.iter_mut().filter(|byte| **byte == 0).for_each(|byte| *byte = b' ');
+    Some(printable(&line))
+}
+
+/// Time since boot that processes' start times count from.
+#[must_use]
+pub fn uptime() -> Duration {
+    // Start times are on this clock (proc_pid_stat(5), "since system boot", since Linux 2.6).
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
+}
+
+/// How long ago that was.
+#[must_use]
+pub fn age(stat: &Stat, now: Duration) -> Duration {
+    let per_second = crate::sys::ticks_per_second();
+    now.saturating_sub(Duration::from_millis(stat.started.saturating_mul(1000) / per_second))
+}
+
+/// The children of a process' main thread.
+#[must_use]
+pub fn children(pid: Pid) -> Vec<Pid> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace().filter_map(|word| word.parse().ok()).map(Pid::from_raw).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_may_look_like_fields() {
+        let line = b"42 (a) R 1 (b) S 7 42 42 0 -1 4194304 1 2 3 4 50 60 7 8 20 0 1 0 1234 5 6\n";
+        let stat = parse(line).unwrap();
+        assert_eq!((stat.comm.as_slice(), stat.state, stat.parent.as_raw()), (&b"a) R 1 (b"[..], 'S', 7));
+        assert_eq!((stat.ticks, stat.started), (110, 1234));
+        assert_eq!(parse(b"42 (x"), None);
+    }
+}
