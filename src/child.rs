@@ -5,8 +5,10 @@ use std::cell::Cell;
 
 use nix::errno::Errno;
 
-use crate::step::{Exec, Step};
+use crate::capabilities::KEEP_CAPS;
+use crate::step::{Exec, Expected, Step};
 use crate::sys;
+use crate::sys::caps;
 use crate::sys::signals::Inherited;
 
 /// What the steps need, made before the child is.
@@ -16,8 +18,8 @@ pub struct Kit<'a> {
     pub steps: &'a [Step],
     /// For each group, the descriptor to join through; -1: the child is born inside.
     pub entries: &'a [i32],
-    /// The caller's signal state.
-    pub signals: Inherited,
+    /// The caller's signal state, where it was changed.
+    pub signals: Option<Inherited>,
     /// The argument vector of the command.
     pub argv: sys::Vector<'a>,
     /// The environment of the command.
@@ -47,14 +49,20 @@ impl Report<'_> {
 
 /// Runs the steps. Comes back never: the last step becomes the command, a failure is reported.
 pub fn run(kit: &Kit) -> ! {
+    let (step, errno) = walk(kit);
+    kit.report.failed(step, errno);
+    sys::leave(125)
+}
+
+/// Runs the steps in this process; comes back only with the number of the one that failed, and why.
+#[must_use]
+pub fn walk(kit: &Kit) -> (usize, Errno) {
     for (number, step) in kit.steps.iter().enumerate() {
         if let Err(errno) = take(step, kit) {
-            kit.report.failed(number, errno);
-            sys::leave(125);
+            return (number, errno);
         }
     }
-    kit.report.failed(usize::MAX, Errno::EINVAL);
-    sys::leave(125)
+    (usize::MAX, Errno::EINVAL)
 }
 
 fn take(step: &Step, kit: &Kit) -> Result<(), Errno> {
@@ -64,9 +72,37 @@ fn take(step: &Step, kit: &Kit) -> Result<(), Errno> {
             Some(_) => Ok(()),
             None => Err(Errno::EINVAL),
         },
-        Step::RestoreSignals => kit.signals.restore(),
+        Step::DropBounding { drop, .. } => caps::drop_bounding(*drop),
+        Step::KeepCapabilities => caps::keep(),
+        Step::SetGroups(groups) => caps::set_groups(groups),
+        Step::SetGroup(gid) => caps::set_group(*gid),
+        Step::SetUser(uid) => caps::set_user(*uid),
+        Step::SetCapabilities(sets) => caps::set(*sets),
+        Step::SetAmbient(set) => caps::set_ambient(*set),
+        Step::SetSecurebits(bits) => caps::set_securebits(*bits),
+        Step::NoNewPrivs => caps::set_no_new_privs(),
+        Step::Verify(expected) => match holds(expected) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Errno::EBADE),
+            Err(errno) => Err(errno),
+        },
+        Step::RestoreSignals => kit.signals.map_or(Ok(()), |signals| signals.restore()),
         Step::Exec(exec) => Err(execute(exec, kit)),
     }
+}
+
+/// What the kernel says of us after all changes.
+fn holds(expected: &Expected) -> Result<bool, Errno> {
+    Ok(match expected {
+        Expected::User(uid) => caps::ids()?.0 == [*uid; 3],
+        Expected::Group(gid) => caps::ids()?.1 == [*gid; 3],
+        Expected::Supplementary(groups) => caps::groups_are(groups)?,
+        Expected::Bounding { set, known } => caps::bounding() == (*set, *known),
+        Expected::Capabilities(sets) => caps::get()? == *sets,
+        Expected::Ambient { set, among } => caps::ambient(*among)? == *set,
+        Expected::Securebits(bits) => (caps::securebits()? ^ bits) & !KEEP_CAPS == 0,
+        Expected::NoNewPrivs => caps::no_new_privs()?,
+    })
 }
 
 /// Tries the candidates as execvp(3) does: goes on where a file is not there or not reachable, remembers that

@@ -2,11 +2,13 @@
 
 use serde_json::{Value, json};
 
+use crate::capabilities::{names, securebit_names};
 use crate::error::printable;
 use crate::host::Host;
 use crate::limits::Version;
 use crate::plan::{Ending, GroupPlan, Plan};
-use crate::step::Step;
+use crate::step::{Expected, Step};
+use crate::sys::caps::Posix;
 
 /// One step, as a clause that starts with a verb.
 #[must_use]
@@ -16,12 +18,58 @@ pub fn step(step: &Step, plan: &Plan) -> String {
             Some(group) => format!("join {}", group.dir().display()),
             None => "join a group".to_owned(),
         },
+        Step::DropBounding { keep, .. } => format!("leave in the bounding set: {}", names(*keep)),
+        Step::KeepCapabilities => "keep capabilities over the change of user".to_owned(),
+        Step::SetGroups(groups) => format!("set the supplementary groups: {}", numbers(groups)),
+        Step::SetGroup(gid) => format!("become group {gid}"),
+        Step::SetUser(uid) => format!("become user {uid}"),
+        Step::SetCapabilities(sets) => {
+            let Posix { effective, permitted, inheritable } = *sets;
+            if effective == permitted {
+                format!(
+                    "set permitted and effective: {}; inheritable: {}",
+                    names(permitted),
+                    names(inheritable)
+                )
+            } else {
+                format!(
+                    "set permitted: {}; effective: {}; inheritable: {}",
+                    names(permitted),
+                    names(effective),
+                    names(inheritable)
+                )
+            }
+        }
+        Step::SetAmbient(set) => format!("set ambient: {}", names(*set)),
+        Step::SetSecurebits(bits) => format!("set securebits: {}", securebit_names(*bits)),
+        Step::NoNewPrivs => "set no_new_privs".to_owned(),
+        Step::Verify(expected) => format!("find on reading back that {}", expectation(expected)),
         Step::RestoreSignals => "give signals back as the caller had them".to_owned(),
         Step::Exec(exec) => {
             let words: Vec<String> = exec.argv.iter().map(|word| quoted(word.as_bytes())).collect();
             format!("execute {}", words.join(" "))
         }
     }
+}
+
+fn expectation(expected: &Expected) -> String {
+    match expected {
+        Expected::User(uid) => format!("the user is {uid}"),
+        Expected::Group(gid) => format!("the group is {gid}"),
+        Expected::Supplementary(groups) => format!("the supplementary groups are {}", numbers(groups)),
+        Expected::Bounding { set, .. } => format!("the bounding set is {}", names(*set)),
+        Expected::Capabilities(_) => "permitted, effective and inheritable are as set".to_owned(),
+        Expected::Ambient { set, .. } => format!("the ambient set is {}", names(*set)),
+        Expected::Securebits(bits) => format!("securebits are {}", securebit_names(*bits)),
+        Expected::NoNewPrivs => "no_new_privs is set".to_owned(),
+    }
+}
+
+fn numbers(list: &[u32]) -> String {
+    if list.is_empty() {
+        return "none".to_owned();
+    }
+    list.iter().map(u32::to_string).collect::<Vec<_>>().join(",")
 }
 
 /// A word as a shell would need it, and safe for a terminal.
@@ -90,9 +138,13 @@ pub fn text(plan: &Plan, host: &Host) -> String {
         lines.push(format!("create the child inside {}", group.dir().display()));
     }
     lines.extend(plan.steps.iter().map(|one| step(one, plan)));
+    if let Some(sets) = plan.sets {
+        lines.extend(sets.rows().map(|(name, set)| format!("  the command's {name:<12} {}", names(set))));
+    }
     if !plan.groups.is_empty() || plan.ending == Ending::WaitAll {
         lines.push(format!("when it has ended: {}; remove the groups", ending(plan)));
     }
+    lines.extend(plan.notes.iter().map(|one| format!("note: {one}")));
     lines.extend(plan.waived.iter().map(|one| format!("not honoured: {one}")));
     lines.push(String::new());
     lines.join("\n")
@@ -121,6 +173,9 @@ pub fn json(plan: &Plan, host: &Host) -> Value {
         "layout": host.layout.name(),
         "groups": groups,
         "steps": plan.steps.iter().map(|one| step(one, plan)).collect::<Vec<_>>(),
+        "capabilities": plan.sets.map(crate::capabilities::json),
+        "notes": plan.notes,
+        "in_place": plan.in_place,
         "ending": ending(plan),
         "not_honoured": plan.waived,
     })

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{CString, OsString};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use crate::cgroup::layout::{Hierarchy, Layout};
@@ -36,6 +37,8 @@ pub struct Host {
     pub taken: BTreeSet<OsString>,
     /// The caller's environment, where something in it changes.
     pub environment: Vec<CString>,
+    /// What the caller may do, where an option asks.
+    pub privileges: Option<crate::privileges::Facts>,
     /// PATH of the caller.
     pub path: Option<OsString>,
 }
@@ -83,7 +86,13 @@ impl Host {
         host.facts.page = crate::sys::page_size();
         host.cgroup_parent.clone_from(&args.cgroup_parent);
         host.path = std::env::var_os("PATH");
-        if !args.environment.is_empty() {
+        if args.privileges.needs_facts() {
+            // The passwd and group files are those of the root directory that the command will have.
+            let dir = crate::cgroup::open_dir(root)
+                .map_err(|e| Error::new(format!("cannot open {}", root.display())).errno(e))?;
+            host.privileges = Some(crate::privileges::Facts::read(&args.privileges.identity, dir.as_fd())?);
+        }
+        if !args.environment.is_empty() || host.brings_variables() {
             host.environment = crate::sys::environment();
         }
         if !args.needs_group() {
@@ -155,6 +164,13 @@ fn find_named(root: &Path, host: &Host, name: &str) -> Vec<PathBuf> {
         .map(|parent| parent.join(name))
         .filter(|dir| below(root, dir).is_dir())
         .collect()
+}
+
+impl Host {
+    /// Does an option bring variables with it?
+    fn brings_variables(&self) -> bool {
+        self.privileges.as_ref().is_some_and(|facts| !facts.identity.variables.is_empty())
+    }
 }
 
 fn read_layout(root: &Path) -> Result<Layout, Error> {

@@ -4,6 +4,7 @@
 //! resources and starts a child ([`spawn`], [`child`]), which is waited for ([`supervise`]) and becomes an
 //! outcome and an exit status ([`outcome`]).
 
+pub mod capabilities;
 pub mod cgroup;
 pub mod child;
 pub mod cli;
@@ -14,9 +15,12 @@ pub mod error;
 pub mod explain;
 pub mod files;
 pub mod host;
+pub mod identity;
 pub mod limits;
 pub mod outcome;
+pub mod passwd;
 pub mod plan;
+pub mod privileges;
 pub mod runs;
 pub mod spawn;
 pub mod step;
@@ -38,10 +42,16 @@ use host::Host;
 #[must_use]
 pub fn main(argv: Vec<OsString>) -> i32 {
     sys::plug_standard_descriptors();
-    let words = argv.get(1..).unwrap_or_default();
-    let result = match words.first().and_then(|word| commands::find(word)) {
+    let mut words = argv.get(1..).unwrap_or_default();
+    // The same binary under another name, or `rcon capcon ...` where there is no link to it.
+    let mut capcon = argv.first().is_some_and(|name| Path::new(name).file_name() == Some("capcon".as_ref()));
+    if !capcon && words.first().is_some_and(|word| word == "capcon") {
+        capcon = true;
+        words = words.get(1..).unwrap_or_default();
+    }
+    let result = match words.first().filter(|_| !capcon).and_then(|word| commands::find(word)) {
         Some(sub) => subcommand(sub, words),
-        None => cli::parse(words).and_then(|request| match request {
+        None => cli::parse(words, capcon).and_then(|request| match request {
             Request::Run(args) => run(&args),
             Request::Print(text) => {
                 print(&text);
@@ -50,18 +60,32 @@ pub fn main(argv: Vec<OsString>) -> i32 {
         }),
     };
     result.unwrap_or_else(|error| {
-        say(&error.to_string());
+        let text = error.to_string();
+        match text.strip_prefix("rcon: ") {
+            Some(text) if capcon => say(&format!("capcon: {text}")),
+            _ => say(&text),
+        }
         error.status()
     })
 }
 
 /// Wraps a command.
 fn run(args: &Args) -> Result<i32, Error> {
+    if let Some(show) = args.privileges.show {
+        print(&privileges::show::show(show)?);
+        return Ok(0);
+    }
     let host = Host::read(Path::new("/"), args)?;
     if let Some(format) = args.explain {
         return explain(args, &host, format);
     }
     let mut plan = plan::plan(args, &host)?;
+    for note in &plan.notes {
+        say(&format!("rcon: {note}"));
+    }
+    if plan.in_place {
+        return Err(spawn::become_command(&plan));
+    }
     let running = spawn::start(&mut plan)?;
     let outcome = supervise::wait(running, &plan);
     for message in outcome.messages(&plan) {

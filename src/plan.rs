@@ -5,6 +5,7 @@ use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
+use crate::capabilities::Sets;
 use crate::cgroup::layout::Hierarchy;
 use crate::cgroup::place::{self, Place};
 use crate::cli::Args;
@@ -12,6 +13,7 @@ use crate::environment;
 use crate::error::Error;
 use crate::host::{Host, V2Node};
 use crate::limits::{self, Asked, Controller, Version, Write};
+use crate::privileges;
 use crate::runs::Name;
 use crate::step::{Exec, Step};
 
@@ -32,6 +34,12 @@ pub struct Plan {
     pub quiet: bool,
     /// Turn a limit that the kernel refuses into a warning.
     pub best_effort: bool,
+    /// Nothing needs a supervisor: this process becomes the command.
+    pub in_place: bool,
+    /// What is said on standard error before the command starts.
+    pub notes: Vec<String>,
+    /// The command's capabilities after exec, where something was asked of them.
+    pub sets: Option<Sets>,
 }
 
 /// What happens when the command has ended.
@@ -99,6 +107,7 @@ pub fn plan(args: &Args, host: &Host) -> Result<Plan, Error> {
         allow_escape,
         environment,
         control: crate::runs::Asked { name },
+        privileges,
     } = args;
     let mut waived = Vec::new();
     let named = name.as_ref().map(|name| naming(name, host)).transpose()?;
@@ -116,7 +125,9 @@ pub fn plan(args: &Args, host: &Host) -> Result<Plan, Error> {
         Vec::new()
     };
     // What options bring with them; what the user asks for by name comes after and wins.
-    let brought: Vec<(OsString, OsString)> = Vec::new();
+    let in_place = privileges.capcon && groups.is_empty() && !wait_all;
+    let privileges = privileges::plan(privileges, host.privileges.as_ref())?;
+    let brought: Vec<(OsString, OsString)> = privileges.variables;
     let environment = (!brought.is_empty() || !environment.is_empty())
         .then(|| environment::changed(&host.environment, &brought, environment));
     let path = environment.as_ref().map_or(host.path.as_deref(), |env| environment::get(env, "PATH"));
@@ -127,7 +138,11 @@ pub fn plan(args: &Args, host: &Host) -> Result<Plan, Error> {
         .filter(|i| groups.get(*i).is_some_and(|g| g.version == Version::V1))
         .map(Step::Join)
         .collect();
-    steps.push(Step::RestoreSignals);
+    steps.extend(privileges.steps);
+    steps.extend(privileges.checks);
+    if !in_place {
+        steps.push(Step::RestoreSignals);
+    }
     steps.push(Step::Exec(exec(command, path)?));
     Ok(Plan {
         groups,
@@ -137,6 +152,9 @@ pub fn plan(args: &Args, host: &Host) -> Result<Plan, Error> {
         ending: if *wait_all { Ending::WaitAll } else { Ending::Kill },
         quiet: *quiet,
         best_effort: *best_effort,
+        in_place,
+        notes: privileges.notes,
+        sets: privileges.sets,
     })
 }
 

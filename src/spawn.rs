@@ -72,6 +72,26 @@ pub fn start(plan: &mut Plan) -> Result<Running, Error> {
     Ok(Running { pid, groups, signals, strangers })
 }
 
+/// Becomes the command in this process: no child, no supervisor. Comes back only with what kept it from that.
+pub fn become_command(plan: &Plan) -> Error {
+    let argv = plan.exec().map_or(&[][..], |exec| &exec.argv);
+    let nowhere = Cell::new(None);
+    let kit = Kit {
+        steps: &plan.steps,
+        entries: &[],
+        signals: None,
+        argv: sys::Vector::of(argv),
+        envp: environment(plan),
+        report: Report::Memory(&nowhere),
+    };
+    let (step, errno) = child::walk(&kit);
+    Failure::Step(step, errno).words(plan)
+}
+
+fn environment(plan: &Plan) -> sys::Vector<'_> {
+    plan.environment.as_ref().map_or_else(sys::Vector::inherited_environment, |env| sys::Vector::of(env))
+}
+
 enum Failure {
     Pipe(Errno),
     Clone(Errno),
@@ -83,12 +103,9 @@ fn launch(plan: &Plan, groups: &Groups, signals: &Signals, born_inside: bool) ->
     let kit = |report| Kit {
         steps: &plan.steps,
         entries: &entries,
-        signals: signals.inherited(),
+        signals: Some(signals.inherited()),
         argv: sys::Vector::of(plan.exec().map_or(&[][..], |exec| &exec.argv)),
-        envp: plan
-            .environment
-            .as_ref()
-            .map_or_else(sys::Vector::inherited_environment, |env| sys::Vector::of(env)),
+        envp: environment(plan),
         report,
     };
     let born_in = if born_inside { groups.born_in() } else { None };
@@ -144,8 +161,15 @@ impl Failure {
             }
             Self::Step(number, errno) => match plan.steps.get(number) {
                 Some(Step::Exec(_)) => exec_error(plan, errno),
-                Some(step) => Error::new(format!("the child failed to {}", crate::explain::step(step, plan)))
-                    .errno(errno),
+                Some(step) => {
+                    let error =
+                        Error::new(format!("the child failed to {}", crate::explain::step(step, plan)));
+                    let error = if errno == Errno::EBADE { error } else { error.errno(errno) };
+                    match crate::privileges::hint(step, errno) {
+                        Some(hint) => error.try_this(hint),
+                        None => error,
+                    }
+                }
                 None => Error::new("the child failed at no known step").errno(errno),
             },
         }

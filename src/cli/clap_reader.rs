@@ -19,22 +19,46 @@ Exit status: the command's own; when a signal ended it, rcon dies of the same si
 shows 128+N). 125: rcon failed and the command did not run; 126: the command cannot be executed;
 127: it was not found.";
 
+const CAPCON_EXAMPLES: &str = "\
+Examples:
+  capcon --allow net_bind_service -- ./server              this capability and no other
+  capcon --user www --allow net_bind_service -- ./server   the same, as an ordinary user
+  capcon --drop all --user nobody:nogroup -- make test     none at all
+  capcon                                                   what this shell has
+
+Every option of rcon works too (rcon --help): a limit makes capcon watch over the command as rcon
+does; without one it becomes the command. Sets hold for whatever the command executes.
+
+Exit status: the command's own; 125: capcon failed and the command did not run; 126: the command
+cannot be executed; 127: it was not found.";
+
 /// The whole command line as clap sees it; help, completions and the man page are made from it.
 #[must_use]
-pub fn command() -> Command {
+pub fn command(capcon: bool) -> Command {
+    if capcon {
+        return run_form(true)
+            .about("Run a command with exactly the capabilities that it needs")
+            .after_help(CAPCON_EXAMPLES)
+            .max_term_width(100);
+    }
     let about =
         "Run a command with a budget: limits on CPU, memory, tasks and I/O that hold for all its processes";
-    let whole = run_form().about(about).after_help(EXAMPLES).max_term_width(100);
+    let whole = run_form(false).about(about).after_help(EXAMPLES).max_term_width(100);
     crate::commands::all().iter().fold(whole, |whole, sub| whole.subcommand((sub.command)()))
 }
 
 /// Without subcommands, which the first word alone tells: in any other place their names are commands to wrap.
-fn run_form() -> Command {
-    Command::new("rcon")
+fn run_form(capcon: bool) -> Command {
+    let (name, usage) = if capcon {
+        ("capcon", "capcon [OPTIONS] [--] COMMAND [ARG]...\n       capcon [--show] [--pid PID]")
+    } else {
+        ("rcon", "rcon [OPTIONS] [--] COMMAND [ARG]...\n       rcon SUBCOMMAND ...")
+    };
+    Command::new(name)
         .version(env!("CARGO_PKG_VERSION"))
-        .override_usage("rcon [OPTIONS] [--] COMMAND [ARG]...\n       rcon SUBCOMMAND ...")
+        .override_usage(usage)
         .disable_help_subcommand(true)
-        .args(options::all().map(arg))
+        .args(rows(capcon).map(|option| arg(option, capcon)))
         .arg(
             Arg::new("COMMAND")
                 .num_args(0..)
@@ -44,11 +68,17 @@ fn run_form() -> Command {
         )
 }
 
-fn arg(option: &'static Opt) -> Arg {
+/// capcon's `--group` is another spelling of `--gid`.
+fn rows(capcon: bool) -> impl Iterator<Item = &'static Opt> {
+    options::all().filter(move |option| !(capcon && option.name == "group"))
+}
+
+fn arg(option: &'static Opt, capcon: bool) -> Arg {
     let arg = Arg::new(option.name).long(option.name).short(option.short).help(option.help);
+    let arg = if capcon && option.name == "gid" { arg.visible_alias("group") } else { arg };
     let arg = match option.heading {
-        Some(heading) => arg.help_heading(heading),
-        None => arg.hide(true),
+        Some(heading) if options::shown(heading, capcon) => arg.help_heading(heading),
+        _ => arg.hide(true),
     };
     let words = clap::value_parser!(OsString);
     match option.takes {
@@ -76,20 +106,21 @@ pub fn refusal(error: &clap::Error) -> Error {
 }
 
 pub(super) enum Parsed {
-    Args(Args),
+    Args(Box<Args>),
     Print(String),
 }
 
 /// Reads the words after the program's name.
-pub(super) fn parse(words: &[OsString]) -> Result<Parsed, Error> {
-    let argv = std::iter::once(OsString::from("rcon")).chain(words.iter().cloned());
-    let matches = match run_form().try_get_matches_from(argv) {
+pub(super) fn parse(words: &[OsString], capcon: bool) -> Result<Parsed, Error> {
+    let argv =
+        std::iter::once(OsString::from(if capcon { "capcon" } else { "rcon" })).chain(words.iter().cloned());
+    let matches = match run_form(capcon).try_get_matches_from(argv) {
         Ok(matches) => matches,
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             // Help is asked for: it lists the subcommands too.
             return Ok(Parsed::Print(match error.kind() {
                 ErrorKind::DisplayVersion => error.to_string(),
-                _ => command().render_help().to_string(),
+                _ => command(capcon).render_help().to_string(),
             }));
         }
         Err(error) => {
@@ -97,7 +128,7 @@ pub(super) fn parse(words: &[OsString]) -> Result<Parsed, Error> {
         }
     };
     let mut occurrences: Vec<(usize, &'static Opt, Option<OsString>)> = Vec::new();
-    for option in options::all() {
+    for option in rows(capcon) {
         let Some(indices) = matches.indices_of(option.name) else { continue };
         if option.takes == Takes::Nothing {
             if matches.get_flag(option.name) {
@@ -114,9 +145,10 @@ pub(super) fn parse(words: &[OsString]) -> Result<Parsed, Error> {
     }
     occurrences.sort_by_key(|(at, ..)| *at);
     let mut args = Args::default();
+    args.privileges.capcon = capcon;
     for (_, option, value) in &occurrences {
         apply(&mut args, option, value.as_deref())?;
     }
     args.command.extend(matches.get_many::<OsString>("COMMAND").into_iter().flatten().cloned());
-    Ok(Parsed::Args(args))
+    Ok(Parsed::Args(Box::new(args)))
 }

@@ -14,6 +14,7 @@ use crate::cgroup::layout::Layout;
 use crate::environment::Change;
 use crate::error::{Error, printable};
 use crate::limits::{Asked, Limit, Value};
+use crate::privileges::{self, Show};
 
 pub use clap_reader::{command, refusal};
 use options::{Apply, Opt, Takes};
@@ -56,6 +57,8 @@ pub struct Args {
     pub environment: Vec<Change>,
     /// How the run can be found.
     pub control: crate::runs::Asked,
+    /// Capabilities and identity.
+    pub privileges: privileges::Asked,
 }
 
 impl Args {
@@ -72,6 +75,12 @@ impl Args {
     #[must_use]
     pub fn needs_v2_chain(&self, layout: &Layout) -> bool {
         layout.v1.is_empty()
+    }
+
+    /// No option at all.
+    fn said_nothing(&self) -> bool {
+        let capcon = privileges::Asked { capcon: true, ..privileges::Asked::default() };
+        *self == Self { privileges: capcon, ..Self::default() }
     }
 
     /// Checks and fills in what depends on several options at once; both readers end here.
@@ -96,7 +105,14 @@ impl Args {
                 }
             }
         }
-        if self.command.is_empty() && self.explain.is_none() {
+        if self.command.is_empty() && self.privileges.capcon && self.said_nothing() {
+            self.privileges.show = Some(Show::default());
+        }
+        if self.command.is_empty() && self.explain.is_none() && self.privileges.show.is_none() {
+            if self.privileges.capcon {
+                return Err(Error::new("no command given")
+                    .try_this("capcon --allow net_bind_service -- cmd arg...   (capcon --help shows more)"));
+            }
             return Err(Error::new("no command given")
                 .try_this("rcon --cpu 30% --mem 256M -- cmd arg...   (rcon --help shows more)"));
         }
@@ -113,14 +129,14 @@ pub enum Request {
     Print(String),
 }
 
-/// Reads the words after the program's name.
+/// Reads the words after the program's name, which is capcon or rcon.
 ///
 /// # Errors
 /// What is wrong, naming the option.
-pub fn parse(words: &[OsString]) -> Result<Request, Error> {
-    match parse_plain(words) {
+pub fn parse(words: &[OsString], capcon: bool) -> Result<Request, Error> {
+    match parse_plain(words, capcon) {
         Some(args) => args.and_then(Args::finish).map(|args| Request::Run(Box::new(args))),
-        None => match clap_reader::parse(words)? {
+        None => match clap_reader::parse(words, capcon)? {
             clap_reader::Parsed::Args(args) => args.finish().map(|args| Request::Run(Box::new(args))),
             clap_reader::Parsed::Print(text) => Ok(Request::Print(text)),
         },
@@ -128,8 +144,9 @@ pub fn parse(words: &[OsString]) -> Result<Request, Error> {
 }
 
 /// The plain reader. `None`: something that clap has to read, or to refuse in words.
-pub(crate) fn parse_plain(words: &[OsString]) -> Option<Result<Args, Error>> {
+pub(crate) fn parse_plain(words: &[OsString], capcon: bool) -> Option<Result<Args, Error>> {
     let mut args = Args::default();
+    args.privileges.capcon = capcon;
     let mut rest = words.iter();
     while let Some(word) = rest.next() {
         let bytes = word.as_encoded_bytes();
@@ -147,7 +164,7 @@ pub(crate) fn parse_plain(words: &[OsString]) -> Option<Result<Args, Error>> {
             Some(at) => (long.get(..at)?, long.get(at + 1..)),
             None => (long, None),
         };
-        let option = options::find(std::str::from_utf8(name).ok()?)?;
+        let option = options::find_as(std::str::from_utf8(name).ok()?, capcon)?;
         let value = match (option.takes, attached) {
             (Takes::Nothing, Some(_)) => return None,
             (Takes::Nothing | Takes::Optional(..), None) => None,

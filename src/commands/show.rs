@@ -79,7 +79,7 @@ fn asked(run: &Run) -> Vec<(&'static str, String)> {
             .collect();
         // Of attach and its like the limits follow other words.
         let sub = words.first().is_some_and(|word| super::find(word).is_some());
-        if let (false, Ok(Request::Run(args))) = (sub, cli::parse(&words)) {
+        if let (false, Ok(Request::Run(args))) = (sub, cli::parse(&words, false)) {
             out.extend(args.limits.iter().map(|asked| (asked.limit.name, asked.spelled.clone())));
         }
     }

@@ -1,6 +1,7 @@
 //! Everything unsafe, behind safe functions; and the few system calls that no crate wraps well.
 
 mod arguments;
+pub mod caps;
 pub mod clone;
 pub mod pidfd;
 pub mod signals;

@@ -3,6 +3,7 @@
 
 mod control;
 mod environment;
+mod privileges;
 mod run;
 
 use std::ffi::OsStr;
@@ -50,6 +51,9 @@ pub struct Opt {
 
 /// Shared by rows that are not limits.
 pub(super) const RUN: Option<&str> = Some("Run");
+pub(super) const PRIVILEGES: Option<&str> = Some("Privileges");
+/// Only capcon's own help shows these.
+pub(super) const DETAIL: Option<&str> = Some("Privileges in detail");
 pub(super) const PLACE: Option<&str> = Some("Place of the group");
 
 /// Limits as options.
@@ -68,7 +72,21 @@ fn of_limit(limit: &'static Limit) -> Opt {
 
 /// All rows, in the order of `--help`.
 pub fn all() -> impl Iterator<Item = &'static Opt> {
-    LIMIT_ROWS.iter().chain(run::ROWS).chain(control::ROWS).chain(environment::ROWS)
+    let features = control::ROWS.iter().chain(environment::ROWS).chain(privileges::ROWS);
+    LIMIT_ROWS.iter().chain(run::ROWS).chain(features)
+}
+
+/// Is this heading part of `--help`? rcon leaves out what few need; capcon shows what it is for.
+#[must_use]
+pub fn shown(heading: &str, capcon: bool) -> bool {
+    if capcon { [PRIVILEGES, DETAIL, RUN].contains(&Some(heading)) } else { Some(heading) != DETAIL }
+}
+
+/// The row with this long name, as capcon means it: there `--group` is the command's group, as in the original,
+/// and not a group of runs.
+#[must_use]
+pub fn find_as(name: &str, capcon: bool) -> Option<&'static Opt> {
+    find(if capcon && name == "group" { "gid" } else { name })
 }
 
 /// The row with this long name.
@@ -90,6 +108,7 @@ mod tests {
             assert!(!option.help.is_empty() && !option.help.ends_with('.'), "--{}: help", option.name);
             assert!(option.help.len() <= 100, "--{}: help is {} long", option.name, option.help.len());
         }
-        super::super::command().debug_assert();
+        super::super::command(false).debug_assert();
+        super::super::command(true).debug_assert();
     }
 }
