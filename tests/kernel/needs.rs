@@ -7,7 +7,7 @@ use crate::{
 use nix::unistd::geteuid;
 use std::{env, fmt, fs, path::Path, process::Command};
 
-/// Something that a case cannot do without. Spelled in `RCON_MUST` as it is displayed (`v2:memory`, `swap`).
+/// Something that a case cannot do without. Spelled in `RCON_MUST` (words apart) as it is displayed (`v2:memory`, `swap`).
 #[allow(dead_code, reason = "a vocabulary: not every word of it is in use at all times")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Need {
@@ -134,7 +134,7 @@ impl Need {
     /// lost its swap device must not turn the tests of swap into silence.
     pub(crate) fn is_promised(self) -> bool {
         let spelled = self.to_string();
-        env::var("RCON_MUST").is_ok_and(|list| list.split(',').any(|word| word.trim() == spelled))
+        env::var("RCON_MUST").is_ok_and(|list| list.split_whitespace().any(|word| word == spelled))
     }
 }
 

@@ -1,1 +1,78 @@
-fn main() {}
+//! `cargo xtask`: the project's own tasks.
+//!
+//! * `cargo xtask test`: every test, on this machine and in the kernel lab: the README's test command.
+//! * `cargo xtask lab`: the kernel lab alone.
+//! * `cargo xtask dependencies`: licences and duplicate versions of what we link.
+//!
+//! This same static binary is also the init process and the agent of the lab's guests: see [`guest`].
+
+mod engine;
+mod guest;
+mod guests;
+mod junit;
+mod lab;
+mod matrix;
+mod payload;
+mod prepare;
+mod results;
+mod shell;
+mod wire;
+
+use clap::{Arg, ArgAction, Command};
+use std::process::ExitCode;
+
+/// What went wrong, in words for the person at the terminal.
+pub(crate) type Result<T, E = String> = std::result::Result<T, E>;
+
+fn command() -> Command {
+    Command::new("xtask")
+        .bin_name("cargo xtask")
+        .about("The project's own tasks")
+        .subcommand_required(true)
+        .subcommand(
+            Command::new("lab")
+                .about("Run the tests on the kernels that users have")
+                .arg(switch("list", "List the guests and what they are"))
+                .arg(value("only", "GUEST", "Run only this guest (repeatable)").action(ArgAction::Append))
+                .arg(value("filter", "TEST", "Run only tests whose name contains this"))
+                .arg(value("shell", "GUEST", "Open a shell in this guest, with rcon on the PATH"))
+                .arg(switch("no-systemd", "Leave out the guests with systemd, which boot slowly"))
+                .arg(
+                    value("jobs", "N", "Guests at a time")
+                        .default_value("2")
+                        .value_parser(clap::value_parser!(usize)),
+                )
+                .arg(
+                    value("time-limit", "SECONDS", "End a guest that takes longer")
+                        .default_value("600")
+                        .value_parser(clap::value_parser!(u64)),
+                ),
+        )
+}
+
+fn switch(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
+}
+
+fn value(name: &'static str, of: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name(of).help(help)
+}
+
+fn main() -> ExitCode {
+    if let Some(code) = guest::maybe_play() {
+        return code;
+    }
+    let matches = command().get_matches();
+    let done = match matches.subcommand() {
+        Some(("lab", args)) => lab::main(args),
+        _ => Err("no such task".to_owned()),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(message) => {
+            eprintln!("xtask: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}

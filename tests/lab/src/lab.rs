@@ -1,0 +1,242 @@
+//! The kernel lab: the project's tests, inside each guest.
+
+use crate::{
+    Result,
+    engine::{self, Heard, POWER_OFF, Running},
+    guest::Kind,
+    guests::{GUESTS, Guest, Machine},
+    junit, matrix,
+    payload::Payload,
+    prepare::{self, Places, Ready},
+    results::{Counts, GuestResult},
+    wire::Message,
+};
+use clap::ArgMatches;
+use std::{
+    collections::VecDeque,
+    fs,
+    sync::{Mutex, mpsc::RecvTimeoutError},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// What to run.
+#[derive(Debug)]
+pub(crate) struct Order<'a> {
+    pub(crate) guests: Vec<&'static Guest>,
+    pub(crate) filter: Option<&'a str>,
+    pub(crate) jobs: usize,
+    pub(crate) time_limit: Duration,
+}
+
+pub(crate) fn main(args: &ArgMatches) -> Result<bool> {
+    if args.get_flag("list") {
+        for guest in GUESTS {
+            println!("{:20} {}", guest.name, guest.what);
+        }
+        return Ok(true);
+    }
+    if let Some(name) = args.get_one::<String>("shell") {
+        return shell(named(name)?);
+    }
+    let only: Vec<&'static Guest> =
+        args.get_many::<String>("only").unwrap_or_default().map(|name| named(name)).collect::<Result<_>>()?;
+    let systemd = !args.get_flag("no-systemd");
+    let guests = match only.is_empty() {
+        true => GUESTS.iter().filter(|guest| systemd || !guest.has_systemd()).collect(),
+        false => only,
+    };
+    let order = Order {
+        guests,
+        filter: args.get_one::<String>("filter").map(String::as_str),
+        jobs: *args.get_one("jobs").unwrap_or(&2),
+        time_limit: Duration::from_secs(*args.get_one("time-limit").unwrap_or(&600)),
+    };
+    let places = Places::find()?;
+    let results = run(&places, &order)?;
+    let (counts, fine) = conclude(&places, &order, &results)?;
+    println!("{} passed, {} failed, {} skipped", counts.passed, counts.failed, counts.skipped);
+    Ok(fine)
+}
+
+fn named(name: &str) -> Result<&'static Guest> {
+    Guest::named(name).ok_or_else(|| format!("no guest {name:?}: see cargo xtask lab --list"))
+}
+
+/// Runs the tests in each guest, several guests at a time; this machine first and by itself.
+pub(crate) fn run(places: &Places, order: &Order<'_>) -> Result<Vec<GuestResult>> {
+    let payload = Payload::build(places)?;
+    let ready = prepare::prepare(places, &order.guests)?;
+    let (here, guests): (Vec<&'static Guest>, Vec<_>) =
+        order.guests.iter().partition(|guest| guest.machine == Machine::Host);
+    let visit = |guest| visit(places, &ready, &payload, guest, order);
+    let mut results: Vec<GuestResult> = here.into_iter().map(visit).collect();
+    let waiting = Mutex::new(VecDeque::from(guests));
+    let done = Mutex::new(Vec::new());
+    let next = || waiting.lock().ok()?.pop_front();
+    thread::scope(|scope| {
+        for _ in 0..order.jobs.max(1) {
+            scope.spawn(|| {
+                while let Some(guest) = next() {
+                    let result = visit(guest);
+                    done.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(result);
+                }
+            });
+        }
+    });
+    results.extend(done.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()));
+    let place = |name: &str| GUESTS.iter().position(|guest| guest.name == name);
+    results.sort_by_key(|result| place(result.guest));
+    Ok(results)
+}
+
+/// One guest from boot to power-off.
+fn visit(
+    places: &Places,
+    ready: &Ready,
+    payload: &Payload,
+    guest: &'static Guest,
+    order: &Order<'_>,
+) -> GuestResult {
+    let start = Instant::now();
+    let mut result = GuestResult::new(guest.name);
+    let job = payload.job(places, guest, Kind::Tests, order.filter);
+    match engine::start(places, ready, guest, &job) {
+        Ok(mut running) => {
+            if let Err(trouble) = listen(&mut running, &mut result, order.time_limit) {
+                result.trouble = Some(format!("{trouble}{}", last_output(&running)));
+            }
+        }
+        Err(trouble) => result.trouble = Some(trouble),
+    }
+    result.close();
+    result.took = start.elapsed();
+    if let Some(trouble) = &result.trouble {
+        say(guest.name, &format!("GUEST FAILED: {trouble}"));
+    }
+    result
+}
+
+/// Follows a guest to its end.
+///
+/// # Errors
+/// Why it did not end as it should.
+fn listen(running: &mut Running, result: &mut GuestResult, time_limit: Duration) -> Result<()> {
+    let deadline = Instant::now() + time_limit;
+    let mut hellos = 0;
+    let mut status = None;
+    while status.is_none() {
+        let rest = deadline.saturating_duration_since(Instant::now());
+        if rest.is_zero() {
+            return Err(format!("still running after {} s: ended", time_limit.as_secs()));
+        }
+        match running.messages.recv_timeout(rest.min(Duration::from_secs(1))) {
+            Ok(Heard::Noise(line)) => say(result.guest, &format!("(console) {line}")),
+            Ok(Heard::Message(message)) => match message {
+                Message::Hello if hellos == 0 => hellos += 1,
+                Message::Hello => return Err("it was booted a second time".to_owned()),
+                Message::Output(line) => say(result.guest, &line),
+                Message::Report(line) => {
+                    result.report(&line).map_err(|line| format!("not a line of a report: {line:?}"))?;
+                }
+                Message::Trouble(trouble) => return Err(trouble),
+                Message::Exit(code) => status = Some(code),
+            },
+            Err(RecvTimeoutError::Timeout) => {
+                // Its last words may still be on their way: one more round.
+                if gone(running) && running.messages.recv_timeout(Duration::from_secs(2)).is_err() {
+                    return Err("the machine ended before its tests did".to_owned());
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) if gone_soon(running) => {
+                return Err("the machine ended before its tests did".to_owned());
+            }
+            Err(RecvTimeoutError::Disconnected) => return Err("it closed its port but goes on".to_owned()),
+        }
+    }
+    let (status, counts) = (status.unwrap_or(-1), result.counts());
+    match status {
+        _ if result.running.is_some() => Err(format!("the tests ended in the middle, with status {status}")),
+        // libtest-mimic's status of a run with failures
+        0 if counts.failed == 0 => Ok(()),
+        101 if counts.failed > 0 => Ok(()),
+        _ => Err(format!("the tests ended with status {status}")),
+    }
+    .and_then(|()| match result.cases.is_empty() {
+        true => Err("no test ran".to_owned()),
+        false => Ok(()),
+    })
+    .and_then(|()| match gone_soon(running) {
+        true => Ok(()),
+        false => Err("it did not switch itself off".to_owned()),
+    })
+}
+
+fn gone(running: &mut Running) -> bool {
+    running.process.as_mut().is_none_or(|process| matches!(process.try_wait(), Ok(Some(_))))
+}
+
+fn gone_soon(running: &mut Running) -> bool {
+    let deadline = Instant::now() + POWER_OFF;
+    while !gone(running) && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(20));
+    }
+    gone(running)
+}
+
+fn last_output(running: &Running) -> String {
+    let Some(console) = &running.console else { return String::new() };
+    let text =
+        fs::read(console).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+    let tail = lines[lines.len().saturating_sub(20)..].join("\n    ");
+    format!("\n  last lines of {}:\n    {tail}", console.display())
+}
+
+/// One line of one guest: lines of several guests may alternate.
+fn say(guest: &str, line: &str) {
+    println!("{guest:19} | {line}");
+}
+
+/// Writes the JUnit file, prints the matrix, and tells whether all is well.
+pub(crate) fn conclude(
+    places: &Places,
+    order: &Order<'_>,
+    results: &[GuestResult],
+) -> Result<(Counts, bool)> {
+    let file = places.lab.join("junit.xml");
+    fs::write(&file, junit::write(results)).map_err(|error| format!("{}: {error}", file.display()))?;
+    println!("{}", matrix::draw(results));
+    let mut counts = Counts::default();
+    for result in results {
+        counts += result.counts();
+        if let Some(trouble) = &result.trouble {
+            counts.failed += 1;
+            println!("FAILED: guest {}: {trouble}\n", result.guest);
+        }
+    }
+    let idle = matrix::ran_nowhere(results);
+    if !idle.is_empty() && order.guests.len() == GUESTS.len() {
+        println!("FAILED: skipped in every guest, so proved nowhere: {}\n", idle.join(", "));
+        counts.failed += idle.len();
+    } else if !idle.is_empty() {
+        println!("skipped in every guest of this selection: {}\n", idle.join(", "));
+    }
+    println!("results: {}", file.display());
+    Ok((counts, counts.failed == 0 && !results.iter().any(GuestResult::failed)))
+}
+
+fn shell(guest: &'static Guest) -> Result<bool> {
+    if guest.machine == Machine::Host {
+        return Err("the host is where you are".to_owned());
+    }
+    let places = Places::find()?;
+    let payload = Payload::build(&places)?;
+    let ready = prepare::prepare(&places, &[guest])?;
+    let job = payload.job(&places, guest, Kind::Shell, None);
+    println!("{}: {}; the tests are in $RCON_TESTS; leave with exit or Ctrl-D", guest.name, guest.what);
+    let mut running = engine::start(&places, &ready, guest, &job)?;
+    let process = running.process.as_mut().ok_or("no process")?;
+    process.wait().map_err(|error| error.to_string())?;
+    Ok(true)
+}

@@ -1,0 +1,121 @@
+//! What is carried into the guests: the test binary, the real `rcon`, and this binary as their init.
+
+use crate::{
+    Result,
+    guest::{JOB, Job, Kind},
+    guests::{Guest, Machine},
+    prepare::{Places, cpio::Archive},
+};
+use serde_json::Value;
+use std::{
+    env, fs, io,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+/// The test that is run in guests.
+const TEST: &str = "kernel";
+/// How much slower than a real machine a guest may be.
+const SLOW: u32 = 10;
+
+/// What cargo built.
+#[derive(Debug)]
+pub(crate) struct Payload {
+    test: PathBuf,
+    rcon: PathBuf,
+}
+
+impl Payload {
+    /// Builds the tests, once for all guests: they are the same static binaries everywhere.
+    pub(crate) fn build(places: &Places) -> Result<Self> {
+        let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.args(["test", "--no-run", "--message-format=json-render-diagnostics", "--package=rcon"]);
+        cargo
+            .args(["--test", TEST])
+            .current_dir(&places.project)
+            .stdin(Stdio::null())
+            .stderr(Stdio::inherit());
+        let out = cargo.output().map_err(|error| format!("cargo: {error}"))?;
+        if !out.status.success() {
+            return Err(format!("cargo test --no-run: {}", out.status));
+        }
+        let (mut test, mut rcon) = (None, None);
+        for line in String::from_utf8_lossy(&out.stdout).lines() {
+            let Ok(message) = serde_json::from_str::<Value>(line) else { continue };
+            let Some(path) = message["executable"].as_str() else { continue };
+            match (message["target"]["name"].as_str(), message["target"]["kind"][0].as_str()) {
+                (Some(TEST), Some("test")) => test = Some(PathBuf::from(path)),
+                (Some("rcon"), Some("bin")) => rcon = Some(PathBuf::from(path)),
+                _ => {}
+            }
+        }
+        Ok(Self {
+            test: test.ok_or_else(|| format!("cargo built no test {TEST}"))?,
+            rcon: rcon.ok_or("cargo built no rcon")?,
+        })
+    }
+
+    /// What a guest is told to do.
+    pub(crate) fn job(&self, places: &Places, guest: &Guest, kind: Kind, filter: Option<&str>) -> Job {
+        let mut environment: Vec<(String, String)> = vec![("RCON_MUST".into(), guest.must.to_owned())];
+        if guest.machine != Machine::Host {
+            let bin = self.rcon.parent().unwrap_or(Path::new("/")).display();
+            environment.extend([
+                (
+                    "PATH".into(),
+                    format!("{bin}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+                ),
+                ("HOME".into(), if guest.is_ordinary_user() { "/home/lab" } else { "/root" }.into()),
+                ("TERM".into(), "dumb".into()),
+                ("RCON_SLOW".into(), SLOW.to_string()),
+                ("RCON_TESTS".into(), self.test.display().to_string()),
+            ]);
+        }
+        let mut arguments = vec!["--color=never".to_owned()];
+        arguments.extend(filter.map(str::to_owned));
+        Job {
+            guest: guest.name.to_owned(),
+            kind,
+            port: if guest.machine == Machine::Uml { "/dev/ttyS0" } else { "/dev/ttyS1" }.into(),
+            program: self.test.clone(),
+            arguments,
+            directory: places.project.clone(),
+            environment,
+            files: [&self.test, &self.rcon].into_iter().chain(&fixtures(places)).cloned().collect(),
+        }
+    }
+}
+
+/// Files that tests read: carried along at the same path.
+fn fixtures(places: &Places) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut directories = vec![places.project.join("tests/fixtures")];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => directories.push(entry.path()),
+                Ok(kind) if kind.is_file() => found.push(entry.path()),
+                _ => {}
+            }
+        }
+    }
+    found
+}
+
+/// The guest's initial RAM file system: what belongs to the kernel, then what belongs to this run.
+pub(crate) fn write_initrd(to: &Path, base: &Path, job: &Job) -> Result<()> {
+    let write = || -> io::Result<()> {
+        fs::copy(base, to)?;
+        let mut archive = Archive::new(io::BufWriter::new(fs::OpenOptions::new().append(true).open(to)?));
+        archive.file("/init", 0o755, &env::current_exe()?)?;
+        archive.text(JOB, 0o644, serde_json::to_string(job)?.as_bytes())?;
+        archive.directory(&job.directory.to_string_lossy(), 0o755)?;
+        for file in &job.files {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = fs::metadata(file)?.permissions().mode() & 0o777;
+            archive.file(&file.to_string_lossy(), mode | 0o444, file)?;
+        }
+        archive.finish().map(drop)
+    };
+    write().map_err(|error| format!("{}: {error}", to.display()))
+}

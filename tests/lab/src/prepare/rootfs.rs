@@ -1,0 +1,56 @@
+//! A small Debian with systemd, as a read-only image.
+
+use super::Places;
+use crate::Result;
+use nix::unistd::geteuid;
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+const PACKAGES: &str = "systemd,systemd-sysv,dbus,dbus-user-session,libpam-systemd,procps,util-linux,kmod";
+
+/// Run in the new system. The user lingers, so that it has a session without logging in.
+const CUSTOMIZE: &str = r#"chroot "$1" useradd -m -u 1000 -s /bin/bash lab
+mkdir -p "$1/var/lib/systemd/linger"; touch "$1/var/lib/systemd/linger/lab"
+echo lab > "$1/etc/hostname"; : > "$1/etc/machine-id"
+rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/*"#;
+
+/// From the cache, or made with mmdebstrap.
+pub(crate) fn get(places: &Places) -> Result<PathBuf> {
+    let image = places.lab.join("debian.squashfs");
+    if image.exists() {
+        return Ok(image);
+    }
+    println!("lab: making a Debian image with systemd");
+    let fresh = places.lab.join("debian.fresh");
+    fs::remove_file(&fresh).ok();
+    let mut bootstrap = Command::new("mmdebstrap");
+    bootstrap.arg(if geteuid().is_root() { "--mode=root" } else { "--mode=unshare" });
+    bootstrap.args(["--quiet", "--variant=essential", &format!("--include={PACKAGES}")]);
+    for unneeded in ["doc", "man", "locale", "info"] {
+        bootstrap.arg(format!("--dpkgopt=path-exclude=/usr/share/{unneeded}/*"));
+    }
+    bootstrap.arg(format!("--customize-hook={CUSTOMIZE}"));
+    bootstrap.args(["bookworm", "-"]).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut bootstrap = bootstrap.spawn().map_err(|error| format!("mmdebstrap: {error}"))?;
+    let archive = bootstrap.stdout.take().ok_or("mmdebstrap: no output")?;
+    let packed = Command::new("sqfstar")
+        .args(["-comp", "lz4", "-quiet", "-no-progress"])
+        .arg(&fresh)
+        .stdin(archive)
+        .stdout(Stdio::null())
+        .status()
+        .map_err(|error| format!("sqfstar: {error}"));
+    let made = bootstrap.wait().map_err(|error| format!("mmdebstrap: {error}"))?;
+    if !made.success() {
+        return Err(format!("mmdebstrap: {made}"));
+    }
+    match packed? {
+        status if status.success() => {}
+        status => return Err(format!("sqfstar: {status}")),
+    }
+    fs::rename(&fresh, &image).map_err(|error| error.to_string())?;
+    Ok(image)
+}
