@@ -2,11 +2,11 @@
 //! rules, against which rcon's own choice is tested.
 
 use crate::facts::{Hierarchy, hierarchies, offers};
-use nix::unistd::{AccessFlags, access, geteuid};
+use nix::unistd::{AccessFlags, access};
 use std::{
     fs,
     path::{Path, PathBuf},
-    process,
+    process::{self, Command},
 };
 
 /// Some group can be made somewhere.
@@ -64,9 +64,6 @@ fn below(one: &Hierarchy, controller: Option<&str>) -> Result<PathBuf, String> {
         return Err("cgroup v2 is mounted read-only".to_owned());
     }
     let own = one.own.as_deref().ok_or("our v2 group is outside of the mount")?;
-    if Path::new("/run/systemd/system").is_dir() {
-        return under_systemd(one, own, controller);
-    }
     let mut reason = String::new();
     for group in own.ancestors().take_while(|group| group.starts_with(&one.mount)) {
         match may_have_children(group, controller) {
@@ -83,6 +80,9 @@ fn below(one: &Hierarchy, controller: Option<&str>) -> Result<PathBuf, String> {
 /// The rule of "no internal processes": only the real root may have both processes and controllers below it.
 fn may_have_children(group: &Path, controller: Option<&str>) -> Result<(), String> {
     let name = group.display();
+    if is_systemds(group) {
+        return Err(format!("{name} is systemd's, not delegated"));
+    }
     if let Some(controller) = controller.filter(|controller| !offers(group, controller)) {
         return Err(format!("{name} was given no {controller}"));
     }
@@ -105,21 +105,23 @@ fn limit_of(group: &Path) -> Option<&'static str> {
         .find(|file| fs::read_to_string(group.join(file)).is_ok_and(|text| !text.starts_with("max")))
 }
 
-/// The tree has one writer, systemd: we get a group from it by its bus, or use one that it delegated.
-fn under_systemd(one: &Hierarchy, own: &Path, controller: Option<&str>) -> Result<PathBuf, String> {
-    if geteuid().is_root() {
-        return Ok(own.to_owned());
+/// The tree has one writer, systemd: only what it has delegated is ours. (What its bus would give if asked is
+/// not counted as a place.)
+fn is_systemds(group: &Path) -> bool {
+    if !Path::new("/run/systemd/system").is_dir() {
+        return false;
     }
-    let uid = geteuid();
-    let bus = format!("/run/user/{uid}/bus");
-    if !Path::new(&bus).exists() {
-        return Err(format!("this user has no session bus ({bus})"));
+    let name = group.file_name().unwrap_or_default().to_string_lossy();
+    if name.ends_with(".slice") || group == Path::new("/sys/fs/cgroup") {
+        return true;
     }
-    let manager = one.mount.join(format!("user.slice/user-{uid}.slice/user@{uid}.service"));
-    match controller.filter(|controller| !offers(&manager, controller)) {
-        Some(controller) => Err(format!("systemd delegates no {controller} to this user")),
-        None => Ok(manager),
+    if !(name.ends_with(".service") || name.ends_with(".scope")) {
+        return false; // made by whom systemd delegated the group above to
     }
+    let below_user = group.parent().is_some_and(|parent| parent.to_string_lossy().contains("/user@"));
+    let mut command = Command::new("systemctl");
+    command.args(below_user.then_some("--user")).args(["show", "--property=Delegate", "--value"]).arg(&*name);
+    !command.output().is_ok_and(|out| out.stdout.starts_with(b"yes"))
 }
 
 fn writable(path: &Path) -> bool {

@@ -27,6 +27,8 @@ pub(crate) struct Running {
     pub(crate) process: Option<Child>,
     /// What the kernel and init wrote.
     pub(crate) console: Option<PathBuf>,
+    /// What came by the agent's port and was not the agent's.
+    pub(crate) noise: Vec<String>,
     /// Disks, sockets, the RAM file system: gone with the value.
     _directory: tempfile::TempDir,
 }
@@ -57,7 +59,13 @@ pub(crate) fn start(places: &Places, ready: &Ready, guest: &Guest, job: &Job) ->
     let (sender, messages) = mpsc::channel();
     if guest.machine == Machine::Host {
         here(job, directory.path(), sender);
-        return Ok(Running { messages, process: None, console: None, _directory: directory });
+        return Ok(Running {
+            messages,
+            process: None,
+            console: None,
+            noise: Vec::new(),
+            _directory: directory,
+        });
     }
     let initrd = directory.path().join("initrd");
     let log = || File::create(&console).map_err(|error| format!("{}: {error}", console.display()));
@@ -104,7 +112,13 @@ pub(crate) fn start(places: &Places, ready: &Ready, guest: &Guest, job: &Job) ->
         }
         Machine::Host => unreachable!("handled above"),
     };
-    Ok(Running { messages, process: Some(process), console: Some(console), _directory: directory })
+    Ok(Running {
+        messages,
+        process: Some(process),
+        console: Some(console),
+        noise: Vec::new(),
+        _directory: directory,
+    })
 }
 
 /// The tests on this machine itself, told in the same way as a guest's.

@@ -131,7 +131,7 @@ fn listen(running: &mut Running, result: &mut GuestResult, time_limit: Duration)
             return Err(format!("still running after {} s: ended", time_limit.as_secs()));
         }
         match running.messages.recv_timeout(rest.min(Duration::from_secs(1))) {
-            Ok(Heard::Noise(line)) => say(result.guest, &format!("(console) {line}")),
+            Ok(Heard::Noise(line)) => running.noise.push(line),
             Ok(Heard::Message(message)) => match message {
                 Message::Hello if hellos == 0 => hellos += 1,
                 Message::Hello => return Err("it was booted a second time".to_owned()),
@@ -148,10 +148,10 @@ fn listen(running: &mut Running, result: &mut GuestResult, time_limit: Duration)
                     return Err("the machine ended before its tests did".to_owned());
                 }
             }
-            Err(RecvTimeoutError::Disconnected) if gone_soon(running) => {
-                return Err("the machine ended before its tests did".to_owned());
+            Err(RecvTimeoutError::Disconnected) => {
+                gone_soon(running); // so that its last words are in the console's file
+                return Err("it fell silent before its tests had ended".to_owned());
             }
-            Err(RecvTimeoutError::Disconnected) => return Err("it closed its port but goes on".to_owned()),
         }
     }
     let (status, counts) = (status.unwrap_or(-1), result.counts());
@@ -166,14 +166,15 @@ fn listen(running: &mut Running, result: &mut GuestResult, time_limit: Duration)
         true => Err("no test ran".to_owned()),
         false => Ok(()),
     })
-    .and_then(|()| match gone_soon(running) {
+    .and_then(|()| match running.process.is_none() || gone_soon(running) {
         true => Ok(()),
         false => Err("it did not switch itself off".to_owned()),
     })
 }
 
+/// Has the guest's process ended? This machine itself never has.
 fn gone(running: &mut Running) -> bool {
-    running.process.as_mut().is_none_or(|process| matches!(process.try_wait(), Ok(Some(_))))
+    running.process.as_mut().is_some_and(|process| matches!(process.try_wait(), Ok(Some(_))))
 }
 
 fn gone_soon(running: &mut Running) -> bool {

@@ -132,6 +132,14 @@ pub(super) fn agent() -> ! {
 
 fn started(job: &Job) -> Result<Command> {
     let guest = Guest::named(&job.guest).ok_or("no such guest")?;
+    if guest.layout == Layout::Systemd(Unit::Delegate) {
+        // As a service that manages groups of its own does: its processes in one, so that the top may have more.
+        let own = fs::read_to_string("/proc/self/cgroup").map_err(|error| error.to_string())?;
+        let main = format!("/sys/fs/cgroup{}/main", own.trim().trim_start_matches("0::"));
+        fs::create_dir(&main)
+            .and_then(|()| fs::write(format!("{main}/cgroup.procs"), "0"))
+            .map_err(|error| format!("{main}: {error}"))?;
+    }
     if guest.layout != Layout::Systemd(Unit::User) {
         return Ok(job.command());
     }
