@@ -4,7 +4,8 @@
 //   floor v1 cpu=DIR memory=DIR pids=DIR -- CMD...     one group in each hierarchy
 //   floor v2 DIR -- CMD...                             one group in the unified hierarchy
 //   floor run -- CMD...                                no group: a process, a wait
-//   floor kill v1|v2 DIR N                             time in us of killing a group of N sleepers
+//   floor kill v1|v2 DIR N                             prints the us that killing a group of N sleepers takes
+//   floor sleepers N x                                 leaves N sleepers, prints the monotonic us and ends
 //
 // Built by benches/overhead.rs with the C compiler that links Rust programs too.
 #define _GNU_SOURCE
@@ -171,9 +172,22 @@ static int kill_group(int v2, const char *dir, int n) {
     return 0;
 }
 
+static int leave_sleepers(int n) {
+    for (int i = 0; i < n; i++) {
+        pid_t pid = fork();
+        if (pid < 0) die("fork");
+        if (pid == 0)
+            for (;;) pause();
+    }
+    usleep(300000);
+    printf("%.0f\n", now_us());
+    return 0;
+}
+
 int main(int argc, char **argv) {
     if (argc < 4) return 2;
     snprintf(name, sizeof name, "floor-%d", getpid());
+    if (!strcmp(argv[1], "sleepers")) return leave_sleepers(atoi(argv[2]));
     if (!strcmp(argv[1], "kill")) return kill_group(!strcmp(argv[2], "v2"), argv[3], atoi(argv[4]));
     int v2 = !strcmp(argv[1], "v2"), i = 2;
     for (; i < argc && strcmp(argv[i], "--"); i++) {

@@ -4,11 +4,15 @@
 //! regimes: back to back, and after a pause of 60 ms, which is what a person sees: some ways into a group pay a
 //! grace period of 10 ms only then.
 
+#[path = "common/mod.rs"]
+mod common;
+
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use common::{at, build_floors, find, floor_groups};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 
@@ -57,22 +61,6 @@ fn options() -> Options {
         }
     }
     options
-}
-
-/// (name, path) of the floor for each C library that can be linked statically here.
-fn build_floors() -> Vec<(&'static str, PathBuf)> {
-    let out = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/floor.c");
-    let mut floors = Vec::new();
-    for (name, compiler) in [("floor", "cc"), ("floor (musl)", "musl-gcc")] {
-        let path = out.join(name.replace([' ', '(', ')'], ""));
-        let built = Command::new(compiler).args(["-O2", "-static", "-o"]).arg(&path).arg(&source).status();
-        match built {
-            Ok(status) if status.success() => floors.push((name, path)),
-            _ => println!("{name}: left out, because {compiler} does not build it here"),
-        }
-    }
-    floors
 }
 
 fn contestant(name: &str, words: &[&str]) -> Contestant {
@@ -157,33 +145,6 @@ fn limits_table(rcon: &str, floors: &[(&'static str, PathBuf)], groups: &[String
     Table { title: "limits: --cpu 30% --mem 256M --pids 64 -- true", rows }
 }
 
-/// The floor's arguments for the groups that rcon itself would make here.
-fn floor_groups(rcon: &str) -> Option<Vec<String>> {
-    let output = Command::new(rcon)
-        .args(["--cpu", "30%", "--mem", "256M", "--pids", "64", "--explain=json", "--", "true"])
-        .output()
-        .ok()?;
-    let plan: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
-    let groups = plan.get("groups")?.as_array()?;
-    if !output.status.success() || groups.is_empty() {
-        return None;
-    }
-    let mut words = vec!["v1".to_owned()];
-    for group in groups {
-        let parent = Path::new(group.get("path")?.as_str()?).parent()?.display().to_string();
-        if group.get("version")?.as_str()? == "v2" {
-            return (groups.len() == 1).then(|| vec!["v2".to_owned(), parent]);
-        }
-        words.push(format!("{}={parent}", group.get("controllers")?.get(0)?.as_str()?));
-    }
-    Some(words)
-}
-
-fn find(program: &str) -> Option<String> {
-    let path = std::env::var("PATH").ok()?;
-    path.split(':').map(|dir| format!("{dir}/{program}")).find(|path| Path::new(path).exists())
-}
-
 struct Sample {
     wall_us: f64,
     cpu_us: f64,
@@ -252,11 +213,4 @@ fn run(table: &Table, rounds: usize, pause: Duration) {
             at(&cpu, 50) / at(&floor_cpu, 50).max(1.0),
         );
     }
-}
-
-/// The value that `percent` of the values do not exceed.
-fn at(values: &[f64], percent: usize) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() * percent / 100).or(sorted.last()).copied().unwrap_or(f64::NAN)
 }

@@ -1,0 +1,54 @@
+//! What the benchmarks share: the floor, and where it makes its groups.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// (name, path) of the floor for each C library that can be linked statically here.
+pub(crate) fn build_floors() -> Vec<(&'static str, PathBuf)> {
+    let out = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/floor.c");
+    let mut floors = Vec::new();
+    for (name, compiler) in [("floor", "cc"), ("floor (musl)", "musl-gcc")] {
+        let path = out.join(name.replace([' ', '(', ')'], ""));
+        let built = Command::new(compiler).args(["-O2", "-static", "-o"]).arg(&path).arg(&source).status();
+        match built {
+            Ok(status) if status.success() => floors.push((name, path)),
+            _ => println!("{name}: left out, because {compiler} does not build it here"),
+        }
+    }
+    floors
+}
+
+/// The floor's arguments for the groups that rcon itself would make here.
+pub(crate) fn floor_groups(rcon: &str) -> Option<Vec<String>> {
+    let output = Command::new(rcon)
+        .args(["--cpu", "30%", "--mem", "256M", "--pids", "64", "--explain=json", "--", "true"])
+        .output()
+        .ok()?;
+    let plan: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
+    let groups = plan.get("groups")?.as_array()?;
+    if !output.status.success() || groups.is_empty() {
+        return None;
+    }
+    let mut words = vec!["v1".to_owned()];
+    for group in groups {
+        let parent = Path::new(group.get("path")?.as_str()?).parent()?.display().to_string();
+        if group.get("version")?.as_str()? == "v2" {
+            return (groups.len() == 1).then(|| vec!["v2".to_owned(), parent]);
+        }
+        words.push(format!("{}={parent}", group.get("controllers")?.get(0)?.as_str()?));
+    }
+    Some(words)
+}
+
+pub(crate) fn find(program: &str) -> Option<String> {
+    let path = std::env::var("PATH").ok()?;
+    path.split(':').map(|dir| format!("{dir}/{program}")).find(|path| Path::new(path).exists())
+}
+
+/// The value that `percent` of the values do not exceed.
+pub(crate) fn at(values: &[f64], percent: usize) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() * percent / 100).or(sorted.last()).copied().unwrap_or(f64::NAN)
+}
