@@ -99,7 +99,8 @@ pub fn bytes(text: &str) -> Result<u64, String> {
     const EXAMPLE: &str = "give a size such as 256M, 1.5G, 64KiB or 4096";
     let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
-    if decimal(number, 1_000_000_000_000_000_000).is_none() && decimal(number, 1_000_000).is_none() {
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if whole.is_empty() || number.ends_with('.') || fraction.contains('.') {
         return Err(EXAMPLE.to_owned());
     }
     // bytesize reads `M` as 10^6; only the spelled-out decimal units may mean that here.
@@ -120,14 +121,14 @@ pub fn bytes(text: &str) -> Result<u64, String> {
     if number.contains('.') && unit == "B" {
         return Err("a byte cannot be split".to_owned());
     }
-    // A whole number is read exactly; bytesize goes through floating point, which is enough for a fraction.
-    let value = if number.contains('.') {
-        bytesize::ByteSize::from_str(&format!("{number} {unit}")).map_err(|_| EXAMPLE.to_owned())?.as_u64()
-    } else {
-        let one =
-            bytesize::ByteSize::from_str(&format!("1 {unit}")).map_err(|_| EXAMPLE.to_owned())?.as_u64();
-        number.parse::<u64>().ok().and_then(|n| n.checked_mul(one)).unwrap_or(u64::MAX)
-    };
+    // bytesize knows the units; its numbers go through floating point, ours are exact.
+    let unit = bytesize::ByteSize::from_str(&format!("1 {unit}")).map_err(|_| EXAMPLE.to_owned())?.as_u64();
+    let whole = whole.parse::<u64>().unwrap_or(u64::MAX).saturating_mul(unit);
+    // The eighteenth digit is below one byte of any unit.
+    let digits = fraction.get(..18).unwrap_or(fraction);
+    let part = u128::from(digits.parse::<u64>().unwrap_or(0)) * u128::from(unit);
+    let part = part / 10_u128.pow(u32::try_from(digits.len()).unwrap_or(0));
+    let value = whole.saturating_add(u64::try_from(part).unwrap_or(u64::MAX));
     if value > i64::MAX as u64 { Err("larger than any memory (8 EiB)".to_owned()) } else { Ok(value) }
 }
 

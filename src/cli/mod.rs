@@ -222,3 +222,91 @@ pub fn text(value: &OsStr) -> Result<&str, String> {
         None => Err("the value is not UTF-8".to_owned()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::os::unix::ffi::OsStringExt;
+
+    /// Words of a command line, built from the table of options so that most of them mean something.
+    fn words() -> impl Strategy<Value = Vec<OsString>> {
+        let names: Vec<&'static Opt> = options::all().collect();
+        let value = prop_oneof![
+            prop::sample::select(vec![
+                "30%", "2cpus", "64M", "25%", "max", "0", "100", "20ms", "0-1", "/:10M", "name", "A=b", "/x",
+                "", "json", "--", "-", "--cpu", "-q", "gc", "a=b=c", "--mem=1G",
+            ])
+            .prop_map(OsString::from),
+            prop::collection::vec(1u8..=255, 0..4).prop_map(OsString::from_vec),
+        ];
+        let option = (prop::sample::select(names), value.clone(), 0..8).prop_map(|(option, value, form)| {
+            let name = format!("--{}", option.name);
+            let attached = || {
+                let mut word = OsString::from(format!("{name}="));
+                word.push(&value);
+                word
+            };
+            match (option.takes, form) {
+                // Mostly as it is meant, now and then not.
+                (Takes::Nothing, 0) | (Takes::Value(_), 1..4) | (Takes::Optional(_), 1..5) => {
+                    vec![attached()]
+                }
+                (Takes::Nothing | Takes::Optional(_), _) | (Takes::Value(_), 0) => vec![name.into()],
+                (Takes::Value(_), _) => vec![name.into(), value],
+            }
+        });
+        let other = prop_oneof![
+            4 => value.prop_map(|word| vec![word]),
+            1 => Just(vec![OsString::from("--"), "true".into()]),
+            1 => Just(vec![OsString::from("--no-such-option")]),
+        ];
+        let part = prop_oneof![6 => option, 1 => other];
+        prop::collection::vec(part, 0..6).prop_map(|parts| parts.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever the plain reader takes upon itself, clap reads in the same way.
+        #[test]
+        fn both_readers_agree(words in words()) {
+            let clap = clap_reader::parse(&words);
+            match parse_plain(&words) {
+                Some(Ok(plain)) => match clap {
+                    Ok(clap_reader::Parsed::Args(args)) => prop_assert_eq!(args, plain),
+                    Ok(clap_reader::Parsed::Print(text)) => prop_assert!(false, "clap prints {}", text),
+                    Err(error) => prop_assert!(false, "clap refuses: {}", error),
+                },
+                // Both refuse; the words are those of whoever meets it first, and clap reads the whole line.
+                Some(Err(_)) => prop_assert!(clap.is_err()),
+                None => {}
+            }
+        }
+
+        /// No line is a panic, and a refusal says something.
+        #[test]
+        fn any_line_is_read_or_refused(words in prop::collection::vec(prop::collection::vec(1u8..=255, 0..12), 0..5)) {
+            let words: Vec<OsString> = words.into_iter().map(OsString::from_vec).collect();
+            if let Err(error) = parse(&words) {
+                prop_assert!(!error.what.is_empty());
+                prop_assert!(!error.to_string().contains('\x1b'));
+            }
+        }
+    }
+
+    #[test]
+    fn the_plain_reader_reads_the_plain_case() {
+        // Else the test above would hold of a reader that reads nothing.
+        for line in [
+            "true",
+            "--cpu 30% --mem=256M --pids 64 -- make test",
+            "--io-write /:1M --io-write /x:2M --explain=json --quiet ls -l",
+            "--explain -- --cpu",
+            "-",
+        ] {
+            let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            assert!(matches!(parse_plain(&words), Some(Ok(_))), "{line}");
+        }
+    }
+}
