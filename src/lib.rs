@@ -21,6 +21,7 @@ pub mod outcome;
 pub mod passwd;
 pub mod plan;
 pub mod privileges;
+pub mod receipt;
 pub mod runs;
 pub mod spawn;
 pub mod step;
@@ -28,6 +29,7 @@ pub mod supervise;
 // The one module with unsafe code.
 #[allow(unsafe_code)]
 pub mod sys;
+pub mod usage;
 pub mod value;
 
 use std::ffi::OsString;
@@ -91,7 +93,7 @@ fn run(args: &Args) -> Result<i32, Error> {
     for message in outcome.messages(&plan) {
         say(&message);
     }
-    Ok(outcome.leave())
+    Ok(outcome.leave(&plan.receipt))
 }
 
 /// Prints the plan, and what it could not honour; 125 where a run would have been refused.

@@ -107,6 +107,8 @@ pub enum How {
     IfEmpty,
 }
 
+impl Eq for Asked {}
+
 /// One write to one file.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Write {

@@ -1,8 +1,16 @@
 //! How a run ended, and the one place where that becomes an exit status.
 
 use crate::plan::Plan;
+use crate::receipt::Asked;
+use crate::supervise::Cause;
 use crate::sys::signals::die_of;
 use crate::value::show_bytes;
+
+/// The status when a time limit ended the run.
+const TIMED_OUT: i32 = 124;
+
+/// What a shell shows for a process that the kernel killed for want of memory.
+const OUT_OF_MEMORY: i32 = 128 + libc::SIGKILL;
 
 /// How the command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +38,10 @@ impl Ended {
 pub struct Outcome {
     /// The command's end.
     pub ended: Ended,
+    /// Why we ended it, if we did.
+    pub cause: Option<Cause>,
+    /// It took SIGKILL to end it.
+    pub killed: bool,
     /// Processes that the kernel killed for want of memory, and the peak in bytes.
     pub out_of_memory: Option<(u64, Option<u64>)>,
     /// Groups that could not be removed.
@@ -63,11 +75,70 @@ impl Outcome {
         out
     }
 
-    /// Leaves as the command left.
-    pub fn leave(&self) -> i32 {
-        match self.ended {
+    /// The command itself was killed by the kernel for want of memory: by SIGKILL, none of ours, and the group's
+    /// counter has moved.
+    #[must_use]
+    pub fn is_out_of_memory(&self) -> bool {
+        self.ended == Ended::Signaled(libc::SIGKILL) && !self.killed && self.out_of_memory.is_some()
+    }
+
+    /// How we end: as the command did, unless a time limit ended it or the user wants to be told otherwise.
+    #[must_use]
+    pub fn end(&self, asked: &Asked) -> Ended {
+        let own = |status: Option<u8>, else_: i32| Ended::Exited(status.map_or(else_, i32::from));
+        if matches!(self.cause, Some(Cause::Timeout | Cause::CpuTime)) {
+            if asked.preserve_status { self.ended } else { own(asked.timeout_status, TIMED_OUT) }
+        } else if (asked.oom_status.is_some() && self.is_out_of_memory())
+            || (asked.oom_fail && self.out_of_memory.is_some() && self.ended == Ended::Exited(0))
+        {
+            own(asked.oom_status, OUT_OF_MEMORY)
+        } else {
+            self.ended
+        }
+    }
+
+    /// Leaves.
+    pub fn leave(&self, asked: &Asked) -> i32 {
+        match self.end(asked) {
             Ended::Exited(status) => status,
             Ended::Signaled(signal) => die_of(signal),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(ended: Ended, cause: Option<Cause>, oom: bool) -> Outcome {
+        let out_of_memory = oom.then_some((1, None));
+        Outcome { ended, cause, killed: false, out_of_memory, left: Vec::new() }
+    }
+
+    const KILLED: Ended = Ended::Signaled(libc::SIGKILL);
+    const OK: Ended = Ended::Exited(0);
+
+    #[test]
+    fn a_time_limit_is_124_unless_told_otherwise() {
+        let ended = outcome(KILLED, Some(Cause::CpuTime), false);
+        let end = |asked: &Asked| ended.end(asked);
+        assert_eq!(end(&Asked::default()), Ended::Exited(124));
+        assert_eq!(end(&Asked { timeout_status: Some(0), ..Asked::default() }), OK);
+        assert_eq!(end(&Asked { preserve_status: true, ..Asked::default() }), KILLED);
+        assert_eq!(outcome(OK, Some(Cause::Timeout), true).end(&Asked::default()), Ended::Exited(124));
+        assert_eq!(outcome(KILLED, Some(Cause::Told), false).end(&Asked::default()), KILLED);
+    }
+
+    #[test]
+    fn out_of_memory_changes_the_status_only_where_asked() {
+        let status = Asked { oom_status: Some(99), ..Asked::default() };
+        let fail = Asked { oom_fail: true, ..Asked::default() };
+        assert_eq!(outcome(KILLED, None, true).end(&Asked::default()), KILLED);
+        assert_eq!(outcome(KILLED, None, true).end(&status), Ended::Exited(99));
+        assert_eq!(outcome(KILLED, None, false).end(&status), KILLED);
+        assert_eq!(outcome(OK, None, true).end(&status), OK);
+        assert_eq!(outcome(OK, None, true).end(&fail), Ended::Exited(137));
+        assert_eq!(outcome(OK, None, false).end(&fail), OK);
+        assert_eq!(outcome(Ended::Exited(3), None, true).end(&fail), Ended::Exited(3));
     }
 }

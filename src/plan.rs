@@ -12,8 +12,9 @@ use crate::cli::Args;
 use crate::environment;
 use crate::error::Error;
 use crate::host::{Host, V2Node};
-use crate::limits::{self, Asked, Controller, Version, Write};
+use crate::limits::{self, Asked, Controller, Value, Version, Write};
 use crate::privileges;
+use crate::receipt;
 use crate::runs::Name;
 use crate::step::{Exec, Step};
 
@@ -40,6 +41,10 @@ pub struct Plan {
     pub notes: Vec<String>,
     /// The command's capabilities after exec, where something was asked of them.
     pub sets: Option<Sets>,
+    /// The limits that hold.
+    pub limits: Vec<Asked>,
+    /// What is asked of the end of the run.
+    pub receipt: receipt::Asked,
 }
 
 /// What happens when the command has ended.
@@ -108,6 +113,7 @@ pub fn plan(args: &Args, host: &Host) -> Result<Plan, Error> {
         environment,
         control: crate::runs::Asked { name },
         privileges,
+        receipt,
     } = args;
     let mut waived = Vec::new();
     let named = name.as_ref().map(|name| naming(name, host)).transpose()?;
@@ -118,14 +124,16 @@ pub fn plan(args: &Args, host: &Host) -> Result<Plan, Error> {
         named: named.as_ref(),
         given: cgroup_parent.is_some(),
         allow_escape: *allow_escape,
+        receipt,
     };
-    let groups = if args.needs_group() {
-        if *best_effort { place.groups_with_less(&mut waived)? } else { place.groups()? }
-    } else {
-        Vec::new()
+    let (groups, kept) = match (args.needs_group(), *best_effort) {
+        (false, _) => (Vec::new(), Vec::new()),
+        (true, false) => (place.groups()?, limits.clone()),
+        (true, true) => place.groups_with_less(&mut waived)?,
     };
     // What options bring with them; what the user asks for by name comes after and wins.
-    let in_place = privileges.capcon && groups.is_empty() && !wait_all;
+    let in_place =
+        privileges.capcon && groups.is_empty() && !wait_all && *receipt == receipt::Asked::default();
     let privileges = privileges::plan(privileges, host.privileges.as_ref())?;
     let brought: Vec<(OsString, OsString)> = privileges.variables;
     let environment = (!brought.is_empty() || !environment.is_empty())
@@ -155,6 +163,8 @@ pub fn plan(args: &Args, host: &Host) -> Result<Plan, Error> {
         in_place,
         notes: privileges.notes,
         sets: privileges.sets,
+        limits: kept,
+        receipt: receipt.clone(),
     })
 }
 
@@ -175,16 +185,17 @@ struct Placing<'a> {
     named: Option<&'a Named>,
     given: bool,
     allow_escape: bool,
+    receipt: &'a receipt::Asked,
 }
 
 impl Placing<'_> {
     /// Leaves out one limit after the other until the rest can be had, and says which.
-    fn groups_with_less(&self, waived: &mut Vec<String>) -> Result<Vec<GroupPlan>, Error> {
+    fn groups_with_less(&self, waived: &mut Vec<String>) -> Result<(Vec<GroupPlan>, Vec<Asked>), Error> {
         let mut limits = self.limits.to_vec();
         loop {
             let attempt = Placing { limits: &limits, ..*self };
             let error = match attempt.groups() {
-                Ok(groups) => return Ok(groups),
+                Ok(groups) => return Ok((groups, limits)),
                 Err(error) => error,
             };
             let Some(at) = limits.iter().position(|asked| Some(&asked.spelled) == error.option.as_ref())
@@ -192,8 +203,13 @@ impl Placing<'_> {
                 return Err(error);
             };
             waived.push(format!("{}: {}", limits.remove(at).spelled, error.what));
-            if limits.is_empty() && self.group.is_none() && self.named.is_none() && !self.given {
-                return Ok(Vec::new());
+            if limits.is_empty()
+                && self.group.is_none()
+                && self.named.is_none()
+                && !self.given
+                && !self.receipt.needs_group()
+            {
+                return Ok((Vec::new(), limits));
             }
         }
     }
@@ -202,19 +218,25 @@ impl Placing<'_> {
         let mut groups: Vec<GroupPlan> = Vec::new();
         let mut on_v2 = Vec::new();
         for controller in Controller::ALL {
-            let Some(asked) = self.limits.iter().find(|asked| asked.limit.controller == controller) else {
-                continue;
+            let asked = self.limits.iter().find(|asked| asked.limit.controller == controller);
+            let spelled = match asked {
+                Some(asked) => asked.spelled.clone(),
+                None if self.receipt.counters().contains(&controller) => self.receipt.spelled(),
+                None => continue,
             };
             match self.host.layout.v1_of(controller) {
-                Some(hierarchy) => self
-                    .add_v1(&mut groups, hierarchy, Some(controller))
-                    .map_err(|e| e.option(&asked.spelled))?,
-                None => on_v2.push((controller, asked)),
+                Some(hierarchy) => {
+                    self.add_v1(&mut groups, hierarchy, Some(controller)).map_err(|e| e.option(spelled))?
+                }
+                None => on_v2.push((controller, spelled)),
             }
         }
-        if let Some((_, asked)) = on_v2.first() {
+        if let Some((_, spelled)) = on_v2.first() {
             let needed: Vec<Controller> = on_v2.iter().map(|(controller, _)| *controller).collect();
-            self.add_v2(&mut groups, &needed).map_err(|e| e.option(&asked.spelled))?;
+            self.add_v2(&mut groups, &needed).map_err(|e| e.option(spelled))?;
+        }
+        if self.receipt.counts_cpu() {
+            self.add_cpu_counter(&mut groups).map_err(|e| e.option(self.receipt.spelled()))?;
         }
         self.join_named(&mut groups)?;
         self.add_tracking(&mut groups)?;
@@ -295,6 +317,20 @@ impl Placing<'_> {
         }
         // Any group lists its processes; a loop ends them.
         Ok(())
+    }
+
+    /// Every v2 group counts CPU time, even where no controller is in that tree; on v1 one hierarchy does.
+    fn add_cpu_counter(&self, groups: &mut Vec<GroupPlan>) -> Result<(), Error> {
+        if groups.iter().any(|g| g.version == Version::V2) || self.add_v2(groups, &[]).is_ok() {
+            return Ok(());
+        }
+        match self.host.layout.v1_of(Controller::Cpuacct) {
+            Some(hierarchy) => self.add_v1(groups, hierarchy, Some(Controller::Cpuacct)),
+            None => Err(Error::new(
+                "nothing here counts the CPU time of a group: there is no cpuacct hierarchy and no cgroup v2",
+            )
+            .try_this("mount -t cgroup2 cgroup2 /sys/fs/cgroup")),
+        }
     }
 
     fn add_v1(
@@ -432,6 +468,22 @@ impl Plan {
     pub fn searches_path(&self) -> bool {
         let name = self.exec().and_then(|exec| exec.argv.first());
         name.is_some_and(|name| !name.is_empty() && !name.as_bytes().contains(&b'/'))
+    }
+
+    /// An asked limit that holds.
+    #[must_use]
+    pub fn limit(&self, name: &str) -> Option<&Asked> {
+        self.limits.iter().find(|asked| asked.limit.name == name)
+    }
+
+    /// The CPU time that the run may use per time, in millionths of one CPU; nothing where more than that may
+    /// be used for a while (`--cpu-burst`).
+    #[must_use]
+    pub fn cpu_quota(&self) -> Option<u64> {
+        match (self.limit("cpu").map(|asked| &asked.value), self.limit("cpu-burst")) {
+            (Some(Value::Cpu(cpu)), None) => Some(cpu.millionths),
+            _ => None,
+        }
     }
 
     /// What is executed.

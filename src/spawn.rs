@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -15,6 +16,7 @@ use crate::error::{Class, Error, printable};
 use crate::limits::Version;
 use crate::plan::Plan;
 use crate::step::Step;
+use crate::supervise::{Other, Watch};
 use crate::sys;
 use crate::sys::clone::CloneFlags;
 use crate::sys::signals::Signals;
@@ -31,6 +33,12 @@ pub struct Running {
     /// Children that were ours before the command was: a shell that had started them became us by exec
     /// (`exec > >(tee log); exec rcon ...`). They are none of the command's, and are left alone.
     pub strangers: Vec<Pid>,
+    /// What else is watched.
+    pub watch: Watch,
+    /// Descriptors that other parts of the program want watched.
+    pub others: Vec<Other>,
+    /// When the command was started.
+    pub started: Instant,
 }
 
 /// Takes the resources and starts the command.
@@ -40,7 +48,7 @@ pub struct Running {
 pub fn start(plan: &mut Plan) -> Result<Running, Error> {
     let signals = Signals::take().map_err(|e| Error::new("cannot take signals as messages").errno(e))?;
     sys::become_subreaper().map_err(|e| Error::new("cannot adopt orphaned processes").errno(e))?;
-    let strangers = if sys::has_children() { crate::supervise::children() } else { Vec::new() };
+    let strangers = if sys::has_children() { crate::supervise::children(&[]) } else { Vec::new() };
     let mut waived = std::mem::take(&mut plan.waived);
     let mut taken = std::collections::BTreeSet::new();
     let mut groups = loop {
@@ -52,6 +60,8 @@ pub fn start(plan: &mut Plan) -> Result<Running, Error> {
     for one in waived {
         crate::say(&format!("rcon: going on without {one}"));
     }
+    let watch = Watch::prepare(plan, &groups)?;
+    let started = Instant::now();
     let pid = match launch(plan, &groups, &signals, true) {
         // No CLONE_INTO_CGROUP in this kernel, or not across this delegation: the child joins by itself.
         Err(Failure::Clone(
@@ -69,7 +79,7 @@ pub fn start(plan: &mut Plan) -> Result<Running, Error> {
         other => other,
     };
     let pid = pid.map_err(|failure| failure.words(plan))?;
-    Ok(Running { pid, groups, signals, strangers })
+    Ok(Running { pid, groups, signals, strangers, watch, others: Vec::new(), started })
 }
 
 /// Becomes the command in this process: no child, no supervisor. Comes back only with what kept it from that.

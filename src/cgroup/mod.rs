@@ -147,7 +147,31 @@ impl Groups {
         Some((killed, read_at(group.dir.as_fd(), file).and_then(|text| text.trim().parse().ok())))
     }
 
-    /// Kills everything in the groups that are this run's alone, or that it is the last one in. Asynchronous: the processes go when they can.
+    /// The run's v2 group.
+    #[must_use]
+    pub fn v2(&self) -> Option<BorrowedFd<'_>> {
+        self.born_in()
+    }
+
+    /// The group in which a controller counts and limits.
+    #[must_use]
+    pub fn of(&self, controller: Controller) -> Option<(BorrowedFd<'_>, Version)> {
+        let has = |group: &&Group| group.plan.controllers.contains(&controller);
+        self.list.iter().find(has).map(|group| (group.dir.as_fd(), group.plan.version))
+    }
+
+    /// The processes in the groups that are this run's alone.
+    #[must_use]
+    pub fn processes(&self) -> Vec<nix::unistd::Pid> {
+        self.list
+            .iter()
+            .filter(|group| !group.plan.shared)
+            .flat_map(|group| tree::processes_below(group.dir.as_fd()))
+            .collect()
+    }
+
+    /// Kills everything in the groups that are this run's alone, or that it is the last one in. Asynchronous: the
+    /// processes go when they can.
     pub fn kill(&self) {
         for group in self.list.iter().filter(|g| !g.removed && (!g.plan.shared || g.last)) {
             kill_tree(group.dir.as_fd(), group.plan.version);

@@ -45,6 +45,17 @@ pub fn processes(dir: BorrowedFd) -> Vec<Pid> {
     text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).map(Pid::from_raw).collect()
 }
 
+/// The processes in the group and in those below it.
+pub(super) fn processes_below(dir: BorrowedFd) -> Vec<Pid> {
+    let mut found = processes(dir);
+    for name in children(dir) {
+        if let Ok(child) = open_child(dir, &name) {
+            found.extend(processes_below(child.as_fd()));
+        }
+    }
+    found
+}
+
 /// Sends SIGKILL to all processes in the group and below. On v2 in one step that no fork outruns; on v1 once to
 /// each, after forbidding new ones where the pids controller is mounted: the caller repeats it until all are gone.
 pub fn kill_tree(dir: BorrowedFd, version: Version) {

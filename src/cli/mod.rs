@@ -15,6 +15,7 @@ use crate::environment::Change;
 use crate::error::{Error, printable};
 use crate::limits::{Asked, Limit, Value};
 use crate::privileges::{self, Show};
+use crate::receipt;
 
 pub use clap_reader::{command, refusal};
 use options::{Apply, Opt, Takes};
@@ -59,6 +60,8 @@ pub struct Args {
     pub control: crate::runs::Asked,
     /// Capabilities and identity.
     pub privileges: privileges::Asked,
+    /// The end of the run: time limits, what is told, statuses.
+    pub receipt: receipt::Asked,
 }
 
 impl Args {
@@ -69,12 +72,13 @@ impl Args {
             || self.group.is_some()
             || self.control.name.is_some()
             || self.cgroup_parent.is_some()
+            || self.receipt.needs_group()
     }
 
     /// Must the v2 tree be looked at although no asked limit is ruled there: where a v1 run is tracked in it.
     #[must_use]
     pub fn needs_v2_chain(&self, layout: &Layout) -> bool {
-        layout.v1.is_empty()
+        layout.v1.is_empty() || self.receipt.counts_cpu()
     }
 
     /// No option at all.
@@ -105,6 +109,7 @@ impl Args {
                 }
             }
         }
+        self.receipt.check()?;
         if self.command.is_empty() && self.privileges.capcon && self.said_nothing() {
             self.privileges.show = Some(Show::default());
         }

@@ -31,6 +31,7 @@ mod fixture;
 mod harness;
 mod needs;
 mod place;
+mod receipt;
 mod report;
 mod support;
 mod victim;
@@ -39,7 +40,7 @@ use case::Case;
 use std::process::ExitCode;
 
 fn cases() -> Vec<Case> {
-    [harness::tests(), basics::tests(), cost::tests(), control::tests()].concat()
+    [harness::tests(), basics::tests(), cost::tests(), receipt::tests(), control::tests()].concat()
 }
 
 fn main() -> ExitCode {

@@ -6,7 +6,7 @@
 use nix::{
     fcntl::OFlag,
     sched::{CloneFlags, unshare},
-    sys::signal::{Signal, raise},
+    sys::signal::{SigSet, Signal, raise},
     time::{ClockId, clock_gettime},
     unistd::setsid,
 };
@@ -48,6 +48,13 @@ pub(crate) fn program() -> PathBuf {
 /// | `daemonize:N` | leaves a double-forked daemon that sleeps, with stdout held open; says `daemon=PID` |
 /// | `exit:N`, `raise:N` | ends with the status, by the signal |
 /// | `write:SIZE:PATH`, `read:SIZE:PATH` | direct I/O in blocks of 64 KiB, says `io_ms=…` |
+/// | `ignore-term:N` | ignores SIGTERM, says `ready`, sleeps |
+/// | `catch-term:N:STATUS` | says `ready`; on SIGTERM says `caught`, needs N seconds more and leaves with STATUS |
+/// | `stop` | stops itself with SIGSTOP; when continued sleeps |
+/// | `with:ROLE:…` | starts that as a child and sleeps |
+/// | `orphan:ROLE:…` | starts that as a child, waits for it to say something and leaves with 0 |
+/// | `burners:N:S` | N children that burn CPU for S seconds each; waits for them |
+/// | `deep:ROLE:…` | runs that in a grandchild whose parents end at once, and waits until it has ended |
 /// | `userns` | makes a user namespace or says why not |
 pub(crate) fn play(role: &str) -> ExitCode {
     match act(role) {
@@ -80,6 +87,51 @@ fn act(role: &str) -> Result<ExitCode, Box<dyn Error>> {
         ["raise", signal] => raise(Signal::try_from(signal.parse::<i32>()?)?)?,
         ["write", size, path] => direct_io(bytes(size)?, path, true)?,
         ["read", size, path] => direct_io(bytes(size)?, path, false)?,
+        ["ignore-term", time] => {
+            // Blocked is as good as ignored, and needs no unsafe code.
+            SigSet::from(Signal::SIGTERM).thread_block()?;
+            println!("ready");
+            thread::sleep(seconds(time)?);
+        }
+        ["catch-term", time, status] => {
+            let set = SigSet::from(Signal::SIGTERM);
+            set.thread_block()?;
+            println!("ready");
+            set.wait()?;
+            println!("caught");
+            thread::sleep(seconds(time)?);
+            return Ok(ExitCode::from(status.parse::<u8>()?));
+        }
+        ["stop"] => {
+            raise(Signal::SIGSTOP)?;
+            thread::sleep(Duration::from_secs(600));
+        }
+        ["with", ..] => {
+            drop(again(&words[1..].join(":")).spawn()?);
+            thread::sleep(Duration::from_secs(600));
+        }
+        ["orphan", ..] => {
+            let child = again(&words[1..].join(":")).stdout(Stdio::piped()).spawn()?;
+            let mut said = [0];
+            child.stdout.ok_or("no pipe")?.read_exact(&mut said)?;
+        }
+        ["burners", number, time] => {
+            let start = || again(&format!("burn:{time}")).stdout(Stdio::null()).spawn();
+            let children: Result<Vec<Child>, _> = (0..number.parse()?).map(|_: u32| start()).collect();
+            for mut child in children? {
+                child.wait()?;
+            }
+        }
+        ["deep", ..] => {
+            // A pipe ends when the last process that holds it has: nobody waits for the grandchild otherwise.
+            let role = words[1..].join(":");
+            let mut child = again(&format!("deep-1:{role}")).stdout(Stdio::piped()).spawn()?;
+            let mut said = String::new();
+            child.stdout.take().ok_or("no pipe")?.read_to_string(&mut said)?;
+            child.wait()?;
+            print!("{said}");
+        }
+        ["deep-1", ..] => drop(again(&words[1..].join(":")).spawn()?),
         ["userns"] => unshare(CloneFlags::CLONE_NEWUSER)?,
         _ => return Err("no such role".into()),
     }

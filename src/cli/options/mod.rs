@@ -4,6 +4,7 @@
 mod control;
 mod environment;
 mod privileges;
+mod receipt;
 mod run;
 
 use std::ffi::OsStr;
@@ -73,7 +74,7 @@ fn of_limit(limit: &'static Limit) -> Opt {
 /// All rows, in the order of `--help`.
 pub fn all() -> impl Iterator<Item = &'static Opt> {
     let features = control::ROWS.iter().chain(environment::ROWS).chain(privileges::ROWS);
-    LIMIT_ROWS.iter().chain(run::ROWS).chain(features)
+    LIMIT_ROWS.iter().chain(receipt::ROWS).chain(run::ROWS).chain(features)
 }
 
 /// Is this heading part of `--help`? rcon leaves out what few need; capcon shows what it is for.

@@ -1,0 +1,112 @@
+//! Options about the end of a run: when, what is told, which status.
+
+use super::{Apply, Opt, Takes};
+use crate::cli::text;
+use crate::receipt::{limit_of_time, status};
+
+const TIME: Option<&str> = Some("Time and status");
+
+pub(super) static ROWS: &[Opt] = &[
+    Opt {
+        name: "timeout",
+        short: None,
+        takes: Takes::Value("TIME"),
+        heading: TIME,
+        help: "End it after this time, such as 90s or 10m: status 124 (default: no limit)",
+        apply: Apply::Set(|args, value| {
+            args.receipt.timeout = Some(limit_of_time(value)?);
+            Ok(())
+        }),
+    },
+    Opt {
+        name: "timeout-boottime",
+        short: None,
+        takes: Takes::Value("TIME"),
+        heading: TIME,
+        help: "The same, and time in which the machine is suspended counts",
+        apply: Apply::Set(|args, value| {
+            args.receipt.timeout_boottime = Some(limit_of_time(value)?);
+            Ok(())
+        }),
+    },
+    Opt {
+        name: "cpu-time",
+        short: None,
+        takes: Takes::Value("TIME"),
+        heading: TIME,
+        help: "End it when all its processes together have used so much CPU time: status 124",
+        apply: Apply::Set(|args, value| {
+            args.receipt.cpu_time = Some(limit_of_time(value)?);
+            Ok(())
+        }),
+    },
+    Opt {
+        name: "signal",
+        short: None,
+        takes: Takes::Value("SIGNAL"),
+        heading: TIME,
+        help: "What a time limit sends first (default TERM)",
+        apply: Apply::Set(|args, value| {
+            args.receipt.signal = Some(text(value)?.parse()?);
+            Ok(())
+        }),
+    },
+    Opt {
+        name: "kill-after",
+        short: None,
+        takes: Takes::Value("TIME"),
+        heading: TIME,
+        help: "Kill what then is left, after this time (default 10s; 0s: at once)",
+        apply: Apply::Set(|args, value| {
+            args.receipt.kill_after = Some(match text(value)? {
+                "0" => "0s".parse()?,
+                text => text.parse()?,
+            });
+            Ok(())
+        }),
+    },
+    Opt {
+        name: "preserve-status",
+        short: None,
+        takes: Takes::Nothing,
+        heading: TIME,
+        help: "The command's own status also when a time limit ended it",
+        apply: Apply::Set(|args, _| {
+            args.receipt.preserve_status = true;
+            Ok(())
+        }),
+    },
+    Opt {
+        name: "timeout-status",
+        short: None,
+        takes: Takes::Value("N"),
+        heading: TIME,
+        help: "This status, not 124, when a time limit ended it",
+        apply: Apply::Set(|args, value| {
+            args.receipt.timeout_status = Some(status(value)?);
+            Ok(())
+        }),
+    },
+    Opt {
+        name: "oom-status",
+        short: None,
+        takes: Takes::Value("N"),
+        heading: TIME,
+        help: "This status, not 137, when it was killed for want of memory",
+        apply: Apply::Set(|args, value| {
+            args.receipt.oom_status = Some(status(value)?);
+            Ok(())
+        }),
+    },
+    Opt {
+        name: "oom-fail",
+        short: None,
+        takes: Takes::Nothing,
+        heading: TIME,
+        help: "Fail when any of its processes was killed for want of memory, even if it reports success",
+        apply: Apply::Set(|args, _| {
+            args.receipt.oom_fail = true;
+            Ok(())
+        }),
+    },
+];

@@ -1,0 +1,176 @@
+//! What was asked about the end of a run: when to end it, what to tell about it, and which status to leave with.
+//! Plain data. No I/O.
+
+use std::ffi::OsStr;
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::limits::Controller;
+use crate::value::Span;
+
+/// What is asked for when nothing is said.
+const KILL_AFTER: Duration = Duration::from_secs(10);
+
+/// All of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// `--timeout`: CLOCK_MONOTONIC, which stands still while the machine is suspended.
+    pub timeout: Option<Span>,
+    /// `--timeout-boottime`: CLOCK_BOOTTIME, which does not.
+    pub timeout_boottime: Option<Span>,
+    /// `--cpu-time`: user and system, of all processes of the run, also of those that have ended.
+    pub cpu_time: Option<Span>,
+    /// `--signal`.
+    pub signal: Option<SignalNumber>,
+    /// `--kill-after`.
+    pub kill_after: Option<Span>,
+    /// `--preserve-status`.
+    pub preserve_status: bool,
+    /// `--timeout-status`.
+    pub timeout_status: Option<u8>,
+    /// `--oom-status`.
+    pub oom_status: Option<u8>,
+    /// `--oom-fail`.
+    pub oom_fail: bool,
+}
+
+impl Asked {
+    /// Can this not be had without a group of the run's own?
+    #[must_use]
+    pub fn needs_group(&self) -> bool {
+        self.cpu_time.is_some() || self.oom_fail || self.oom_status.is_some()
+    }
+
+    /// The option that [`needs_group`](Self::needs_group), as the user spelled it.
+    #[must_use]
+    pub fn spelled(&self) -> String {
+        match (&self.cpu_time, &self.oom_status) {
+            (Some(span), _) => format!("--cpu-time {span}"),
+            (None, Some(status)) => format!("--oom-status {status}"),
+            (None, None) => "--oom-fail".to_owned(),
+        }
+    }
+
+    /// Refuses what contradicts itself or means nothing.
+    ///
+    /// # Errors
+    /// Names the option.
+    pub fn check(&self) -> Result<(), Error> {
+        let limited = self.timeout.is_some() || self.timeout_boottime.is_some() || self.cpu_time.is_some();
+        let idle = [
+            ("--signal", self.signal.is_some()),
+            ("--preserve-status", self.preserve_status),
+            ("--timeout-status", self.timeout_status.is_some()),
+        ];
+        if let Some((option, _)) = idle.iter().find(|(_, given)| *given && !limited) {
+            return Err(Error::new("means nothing without a time limit")
+                .option(*option)
+                .try_this(format!("{option} together with --timeout 10m or --cpu-time 90s")));
+        }
+        if self.preserve_status && self.timeout_status.is_some() {
+            return Err(Error::new("both --preserve-status and --timeout-status: give one of them"));
+        }
+        Ok(())
+    }
+
+    /// Must the CPU time of the whole run be counted?
+    #[must_use]
+    pub fn counts_cpu(&self) -> bool {
+        self.cpu_time.is_some()
+    }
+
+    /// Controllers whose counters are wanted.
+    #[must_use]
+    pub fn counters(&self) -> &'static [Controller] {
+        if self.oom_fail || self.oom_status.is_some() { &[Controller::Memory] } else { &[] }
+    }
+
+    /// Which signal is sent first.
+    #[must_use]
+    pub fn first_signal(&self) -> i32 {
+        self.signal.map_or(libc::SIGTERM, |signal| signal.0)
+    }
+
+    /// How long the run has after that signal.
+    #[must_use]
+    pub fn grace(&self) -> Duration {
+        self.kill_after.map_or(KILL_AFTER, |span| span.0)
+    }
+}
+
+/// A signal, by name or number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SignalNumber(pub i32);
+
+impl std::str::FromStr for SignalNumber {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        const EXAMPLE: &str = "give a signal such as TERM, INT, RTMIN+3 or 15 (kill -l lists them)";
+        let upper = text.to_ascii_uppercase();
+        let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+        let number = if let Ok(number) = name.parse::<i32>() {
+            number
+        } else if let Some(offset) = name.strip_prefix("RTMIN") {
+            let offset = if offset.is_empty() { Ok(0) } else { offset.parse::<i32>() };
+            libc::SIGRTMIN() + offset.map_err(|_| EXAMPLE.to_owned())?
+        } else {
+            let signal: nix::sys::signal::Signal =
+                format!("SIG{name}").parse().map_err(|_| EXAMPLE.to_owned())?;
+            signal as i32
+        };
+        if (1..=libc::SIGRTMAX()).contains(&number) { Ok(Self(number)) } else { Err(EXAMPLE.to_owned()) }
+    }
+}
+
+/// The name of a signal without `SIG`; a real-time one by its number.
+#[must_use]
+pub fn signal_name(number: i32) -> String {
+    match nix::sys::signal::Signal::try_from(number) {
+        Ok(signal) => signal.as_str().trim_start_matches("SIG").to_owned(),
+        Err(_) => number.to_string(),
+    }
+}
+
+/// A limit of time that is longer than nothing.
+///
+/// # Errors
+/// What is wrong, with an example.
+pub fn limit_of_time(value: &OsStr) -> Result<Span, String> {
+    let span: Span = crate::cli::text(value)?.parse()?;
+    if span.0.is_zero() {
+        return Err(
+            "zero would end the command before it starts; leave the option out for no limit".to_owned()
+        );
+    }
+    Ok(span)
+}
+
+/// An exit status.
+///
+/// # Errors
+/// What is wrong, with an example.
+pub fn status(value: &OsStr) -> Result<u8, String> {
+    let text = crate::cli::text(value)?;
+    match text.parse::<u8>() {
+        Ok(status) if text.bytes().all(|b| b.is_ascii_digit()) => Ok(status),
+        _ => Err("give an exit status from 0 to 255".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_have_names_and_numbers() {
+        let number = |text: &str| text.parse::<SignalNumber>().map(|signal| signal.0);
+        assert_eq!(number("TERM"), Ok(15));
+        assert_eq!(number("sigint"), Ok(2));
+        assert_eq!(number("9"), Ok(9));
+        assert_eq!(number("RTMIN+3"), Ok(37));
+        for wrong in ["", "0", "-1", "65", "TERMINATE", "RTMIN+x", "RTMIN+99"] {
+            assert!(number(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!((signal_name(15), signal_name(37)), ("TERM".to_owned(), "37".to_owned()));
+    }
+}

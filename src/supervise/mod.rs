@@ -1,0 +1,296 @@
+//! While the command runs: one wait, signals passed on, what was asked for watched; when it ends, everything
+//! that it left behind is ended too.
+//!
+//! How a run ends. A time limit sends `--signal` to every process of the run, as timeout(1) does to its process
+//! group: a script acts on a signal only when its foreground child has ended. SIGTERM to us goes to the command
+//! alone, as it would without us; what the command leaves behind then gets it as well. In both cases what is
+//! left after `--kill-after` is killed. Without either, the end of the command is the end of the run.
+
+mod processes;
+mod watch;
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::Pid;
+
+use crate::outcome::{Ended, Outcome};
+use crate::plan::{Ending, Plan};
+use crate::spawn::Running;
+use crate::sys;
+use crate::sys::signals::Arrived;
+pub(crate) use processes::children;
+use processes::{signal_all, signal_child, together};
+pub use watch::{Cause, Watch};
+
+/// How long the end of what the command left behind is waited for, after SIGKILL.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often SIGKILL is repeated: on v1 a process may have been born between the look and the kill.
+const AGAIN: Duration = Duration::from_millis(20);
+
+/// Waits for the command, and for the end of its group.
+pub fn wait(running: Running, plan: &Plan) -> Outcome {
+    let mut run = Run { running, plan, ended: None, stop: None };
+    run.running.watch.start(run.running.started);
+    while !run.is_over() {
+        run.sleep(run.next());
+        run.take_signals();
+        run.look();
+    }
+    run.finish()
+}
+
+/// A descriptor that another part of the program wants watched while the command runs.
+pub struct Other {
+    /// Readable when there is something to do.
+    pub fd: OwnedFd,
+    /// Does it, without blocking. `false`: there will be nothing more.
+    pub ready: Box<dyn FnMut(&OwnedFd) -> bool>,
+}
+
+impl std::fmt::Debug for Other {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.fd.fmt(f)
+    }
+}
+
+/// A run until everything in it has ended.
+struct Run<'a> {
+    running: Running,
+    plan: &'a Plan,
+    ended: Option<Ended>,
+    stop: Option<Stop>,
+}
+
+/// A run that is being ended.
+struct Stop {
+    cause: Cause,
+    signal: i32,
+    /// When what is left is killed, for the first time or again.
+    kill_at: Option<Instant>,
+    /// Everybody has had the signal, not only the command.
+    told_all: bool,
+    killed: bool,
+}
+
+impl Run<'_> {
+    fn is_over(&mut self) -> bool {
+        if self.ended.is_none() {
+            return false;
+        }
+        if self.plan.ending != Ending::WaitAll && self.stop.is_none() {
+            return true;
+        }
+        // As a subreaper we are, sooner or later, the parent of every descendant.
+        if !reap_all(&self.running) {
+            return true;
+        }
+        if let Some(stop) = &mut self.stop
+            && !stop.told_all
+        {
+            stop.told_all = true;
+            signal_all(&self.running, stop.signal);
+        }
+        false
+    }
+
+    /// When to wake at the latest.
+    fn next(&self) -> Option<Instant> {
+        [self.running.watch.next(), self.stop.as_ref().and_then(|stop| stop.kill_at)]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Sleeps until something comes, or until `latest`.
+    fn sleep(&mut self, latest: Option<Instant>) {
+        let timeout = match latest {
+            None => PollTimeout::NONE,
+            // Up to the next millisecond, or poll would return before the moment and spin.
+            Some(latest) => {
+                let left = latest.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
+                PollTimeout::from(u16::try_from(left.as_millis()).unwrap_or(u16::MAX))
+            }
+        };
+        let own = std::iter::once(self.running.signals.fd()).chain(self.running.watch.fd());
+        let others = self.running.others.iter().map(|other| other.fd.as_fd());
+        let mut set: Vec<PollFd> = own.chain(others).map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+        match poll(&mut set, timeout) {
+            // An interruption is as good as a signal: the caller looks again.
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => debug_assert!(false, "poll: {errno}"),
+        }
+        let others = set.len() - self.running.others.len();
+        let ready: Vec<bool> = set.iter().skip(others).map(|fd| fd.any() == Some(true)).collect();
+        drop(set);
+        let mut ready = ready.into_iter();
+        self.running.others.retain_mut(|other| !ready.next().unwrap_or(false) || (other.ready)(&other.fd));
+    }
+
+    /// Handles all signals that have come.
+    fn take_signals(&mut self) {
+        let (mut changed, mut continued) = (false, false);
+        while let Ok(Some(arrived)) = self.running.signals.next() {
+            match arrived.signal {
+                libc::SIGCHLD => changed = true,
+                signal => {
+                    continued |= signal == libc::SIGCONT;
+                    self.pass_on(&arrived);
+                }
+            }
+        }
+        if changed && self.ended.is_none() {
+            self.ended = reap_until(self.running.pid, continued);
+        }
+    }
+
+    /// Hands a signal on: to the command, or to those whom it left behind.
+    fn pass_on(&mut self, arrived: &Arrived) {
+        let told = arrived.signal == libc::SIGTERM;
+        if told {
+            self.stop(Cause::Told, libc::SIGTERM);
+        }
+        if self.ended.is_some() {
+            children(&self.running.strangers).into_iter().for_each(|pid| pass_on(pid, arrived));
+            return;
+        }
+        pass_on(self.running.pid, arrived);
+        if told {
+            // A stopped process acts on no signal.
+            signal_child(self.running.pid, libc::SIGCONT);
+        }
+    }
+
+    /// Looks at the clocks.
+    fn look(&mut self) {
+        let now = Instant::now();
+        if let Some(cause) = self.running.watch.look(now) {
+            self.stop(cause, self.plan.receipt.first_signal());
+            if let Some(stop) = &mut self.stop
+                && !self.plan.receipt.grace().is_zero()
+            {
+                stop.told_all = true;
+                signal_all(&self.running, stop.signal);
+            }
+        }
+        if let Some(stop) = &mut self.stop
+            && stop.kill_at.is_some_and(|at| at <= now)
+        {
+            stop.killed = true;
+            stop.kill_at = Some(now + AGAIN);
+            kill_all(&self.running);
+        }
+    }
+
+    /// From here on the run is being ended.
+    fn stop(&mut self, cause: Cause, signal: i32) {
+        self.running.watch.stop();
+        // A limit that is reached while we end the run anyhow changes nothing.
+        if self.stop.is_none() {
+            let kill_at = Instant::now().checked_add(self.plan.receipt.grace());
+            self.stop = Some(Stop { cause, signal, kill_at, told_all: false, killed: false });
+        }
+    }
+
+    /// Reads the figures, ends what is left, removes the groups.
+    fn finish(mut self) -> Outcome {
+        let others = reap_all(&self.running);
+        let mut outcome = Outcome {
+            ended: self.ended.unwrap_or(Ended::Exited(0)),
+            cause: self.stop.as_ref().map(|stop| stop.cause),
+            killed: self.stop.as_ref().is_some_and(|stop| stop.killed),
+            out_of_memory: self.running.groups.out_of_memory(),
+            left: Vec::new(),
+        };
+        if others || !self.running.groups.try_remove() {
+            outcome.left = self.end_all();
+        }
+        outcome
+    }
+
+    /// Kills what the command left behind, until it is gone; what could not be removed within the patience.
+    fn end_all(&mut self) -> Vec<String> {
+        let start = Instant::now();
+        let mut pause = Duration::from_millis(1);
+        loop {
+            kill_all(&self.running);
+            let others = reap_all(&self.running);
+            if self.running.groups.try_remove() && !others {
+                return Vec::new();
+            }
+            if start.elapsed() > PATIENCE {
+                return self.running.groups.left();
+            }
+            // Every end of a descendant wakes us; the time is for what is no descendant of ours.
+            self.sleep(Some(Instant::now() + pause));
+            while let Ok(Some(_)) = self.running.signals.next() {}
+            pause = (pause * 2).min(Duration::from_millis(50));
+        }
+    }
+}
+
+/// SIGKILL to everything in the run. Orphans of those that die become our children and are met the next time.
+fn kill_all(running: &Running) {
+    running.groups.kill();
+    for pid in children(&running.strangers) {
+        signal_child(pid, libc::SIGKILL);
+    }
+}
+
+/// Hands a signal to a process, unless it has got it already.
+fn pass_on(pid: Pid, arrived: &Arrived) {
+    // The terminal has signalled its whole foreground group. One that a process sent to its own group (`kill 0`)
+    // has reached that process; a signal of ours is SIGPIPE, because nobody reads our messages.
+    let has_got_it = arrived.from_terminal && together(pid);
+    if !has_got_it && arrived.sender != pid && arrived.sender != Pid::this() {
+        signal_child(pid, arrived.signal);
+    }
+}
+
+/// Reaps whoever has ended; the command's end, if it is among them. `continued`: a SIGCONT has come as well.
+fn reap_until(command: Pid, continued: bool) -> Option<Ended> {
+    while let Ok(Some((pid, status, usage))) = sys::reap() {
+        if libc::WIFSTOPPED(status) {
+            // Stopped and continued before we looked: to stop now would leave us stopped beside it.
+            if pid == command && !continued {
+                stop_with_it(command, libc::WSTOPSIG(status));
+            }
+        } else if pid == command {
+            return Some(Ended::from_status(status, &usage));
+        }
+    }
+    None
+}
+
+/// The command has stopped. A shell with job control waits for *us* to stop, so we do, and wake the command when
+/// we are woken. Only where there is such a shell: elsewhere somebody would wake the command, and nobody us.
+fn stop_with_it(command: Pid, signal: i32) {
+    let Ok(tty) = nix::fcntl::open(
+        c"/dev/tty",
+        nix::fcntl::OFlag::O_RDWR | nix::fcntl::OFlag::O_CLOEXEC,
+        nix::sys::stat::Mode::empty(),
+    ) else {
+        return;
+    };
+    let foreground = nix::unistd::tcgetpgrp(tty.as_fd()).ok() == Some(nix::unistd::getpgrp());
+    let by_job_control = matches!(signal, libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU);
+    if foreground || (by_job_control && together(command)) {
+        sys::signals::be_stopped_by(if by_job_control { signal } else { libc::SIGTSTP });
+        // Who woke the whole process group has woken the command too; a second SIGCONT does no harm.
+        signal_child(command, libc::SIGCONT);
+    }
+}
+
+/// Reaps all that have ended. `true`: there are processes of the command that have not.
+fn reap_all(running: &Running) -> bool {
+    loop {
+        match sys::reap() {
+            Ok(Some(_)) => {}
+            Ok(None) => return running.strangers.is_empty() || !children(&running.strangers).is_empty(),
+            Err(_) => return false,
+        }
+    }
+}
