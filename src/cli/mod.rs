@@ -276,10 +276,10 @@ mod tests {
         /// Whatever the plain reader takes upon itself, clap reads in the same way.
         #[test]
         fn both_readers_agree(words in words()) {
-            let clap = clap_reader::parse(&words);
-            match parse_plain(&words) {
+            let clap = clap_reader::parse(&words, false);
+            match parse_plain(&words, false) {
                 Some(Ok(plain)) => match clap {
-                    Ok(clap_reader::Parsed::Args(args)) => prop_assert_eq!(args, plain),
+                    Ok(clap_reader::Parsed::Args(args)) => prop_assert_eq!(*args, plain),
                     Ok(clap_reader::Parsed::Print(text)) => prop_assert!(false, "clap prints {}", text),
                     Err(error) => prop_assert!(false, "clap refuses: {}", error),
                 },
@@ -293,7 +293,7 @@ mod tests {
         #[test]
         fn any_line_is_read_or_refused(words in prop::collection::vec(prop::collection::vec(1u8..=255, 0..12), 0..5)) {
             let words: Vec<OsString> = words.into_iter().map(OsString::from_vec).collect();
-            if let Err(error) = parse(&words) {
+            if let Err(error) = parse(&words, false) {
                 prop_assert!(!error.what.is_empty());
                 prop_assert!(!error.to_string().contains('\x1b'));
             }
@@ -311,7 +311,7 @@ mod tests {
             "-",
         ] {
             let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
-            assert!(matches!(parse_plain(&words), Some(Ok(_))), "{line}");
+            assert!(matches!(parse_plain(&words, false), Some(Ok(_))), "{line}");
         }
     }
 }
