@@ -398,7 +398,7 @@ fn a_large_command_line_is_the_kernels_to_refuse() {
     let mut child = Command::new("xargs");
     child.args(["-0", "-s", "4000000", RCON, "--", "true"]).stdin(Stdio::piped()).stderr(Stdio::piped());
     let mut child = child.spawn().expect("xargs");
-    let words = vec![b"x".repeat(100_000), b"y".repeat(100_000)].join(&0);
+    let words = [b"x".repeat(100_000), b"y".repeat(100_000)].join(&0);
     child.stdin.take().expect("piped").write_all(&words).expect("write");
     let output = child.wait_with_output().expect("wait");
     assert!(output.status.success(), "{}", err(&output));

@@ -275,9 +275,9 @@ mod tests {
 
         /// Whatever the plain reader takes upon itself, clap reads in the same way.
         #[test]
-        fn both_readers_agree(words in words()) {
-            let clap = clap_reader::parse(&words, false);
-            match parse_plain(&words, false) {
+        fn both_readers_agree(words in words(), capcon in prop::bool::weighted(0.2)) {
+            let clap = clap_reader::parse(&words, capcon);
+            match parse_plain(&words, capcon) {
                 Some(Ok(plain)) => match clap {
                     Ok(clap_reader::Parsed::Args(args)) => prop_assert_eq!(*args, plain),
                     Ok(clap_reader::Parsed::Print(text)) => prop_assert!(false, "clap prints {}", text),

@@ -35,7 +35,8 @@ pub(super) static ROWS: &[Opt] = &[
         heading: ENVIRONMENT,
         help: "Start from an empty environment (later --env add to it)",
         apply: Apply::Set(|args, _| {
-            args.environment.push(Change::Clear);
+            // What was said before it is cleared with the rest.
+            args.environment = vec![Change::Clear];
             Ok(())
         }),
     },
