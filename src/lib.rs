@@ -82,8 +82,9 @@ fn run(args: &Args) -> Result<i32, Error> {
         return explain(args, &host, format);
     }
     let mut plan = plan::plan(args, &host)?;
+    let name = if args.privileges.capcon { "capcon" } else { "rcon" };
     for note in &plan.notes {
-        say(&format!("rcon: {note}"));
+        say(&format!("{name}: {note}"));
     }
     if plan.in_place {
         return Err(spawn::become_command(&plan));

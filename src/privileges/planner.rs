@@ -29,7 +29,9 @@ impl Planner<'_> {
         }
         let sets_change = self.asks_sets() || bits.is_some();
         let interim = if bits.is_some() { SETPCAP } else { 0 };
-        if sets_change && self.loses_all() && target.permitted | interim != 0 {
+        // What becomes inheritable must be permitted at that moment, even if it does not stay so.
+        let needed = target.permitted | target.inheritable & !self.facts.sets.inheritable | interim;
+        if sets_change && self.loses_all() && needed != 0 {
             let bits = self.facts.securebits;
             if capabilities::locked(bits) & !bits & capabilities::KEEP_CAPS != 0 {
                 return Err(Error::new(

@@ -73,12 +73,15 @@ impl Status {
     }
 
     fn text(&self, known: Mask) -> String {
-        let mut lines = vec![
-            format!("{:<13}{} {}", "process", self.pid, crate::error::printable(self.name.as_bytes())),
+        let mut lines = Vec::new();
+        if let (None, pid) = (self.securebits, self.pid) {
+            lines.push(format!("{:<13}{pid} {}", "process", crate::error::printable(self.name.as_bytes())));
+        }
+        lines.extend([
             format!("{:<13}{}", "user", ids(&self.users)),
             format!("{:<13}{}", "group", ids(&self.groups)),
             format!("{:<13}{}", "groups", list(&self.supplementary)),
-        ];
+        ]);
         lines.extend(self.sets.rows().map(|(name, set)| format!("{name:<13}{}", brief(set, known))));
         let bits = self
             .securebits

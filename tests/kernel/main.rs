@@ -26,11 +26,13 @@ mod basics;
 mod case;
 mod control;
 mod cost;
+mod deeds;
 mod facts;
 mod fixture;
 mod harness;
 mod needs;
 mod place;
+mod privileges;
 mod receipt;
 mod report;
 mod support;
@@ -40,7 +42,15 @@ use case::Case;
 use std::process::ExitCode;
 
 fn cases() -> Vec<Case> {
-    [harness::tests(), basics::tests(), cost::tests(), receipt::tests(), control::tests()].concat()
+    [
+        harness::tests(),
+        basics::tests(),
+        cost::tests(),
+        receipt::tests(),
+        control::tests(),
+        privileges::tests(),
+    ]
+    .concat()
 }
 
 fn main() -> ExitCode {

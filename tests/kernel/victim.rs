@@ -56,6 +56,7 @@ pub(crate) fn program() -> PathBuf {
 /// | `burners:N:S` | N children that burn CPU for S seconds each; waits for them |
 /// | `deep:ROLE:…` | runs that in a grandchild whose parents end at once, and waits until it has ended |
 /// | `userns` | makes a user namespace or says why not |
+/// | `may:DEED` | does what needs a capability, see [`crate::deeds`] |
 pub(crate) fn play(role: &str) -> ExitCode {
     match act(role) {
         Ok(code) => code,
@@ -132,6 +133,7 @@ fn act(role: &str) -> Result<ExitCode, Box<dyn Error>> {
             print!("{said}");
         }
         ["deep-1", ..] => drop(again(&words[1..].join(":")).spawn()?),
+        ["may", ref deed @ ..] => crate::deeds::act(deed)?,
         ["userns"] => unshare(CloneFlags::CLONE_NEWUSER)?,
         _ => return Err("no such role".into()),
     }

@@ -1,0 +1,502 @@
+//! Capabilities and identity: what a command has is what the kernel then lets it do.
+
+use crate::{
+    case::Case,
+    needs::Need,
+    support::{Output, RCON, Run, run, victim},
+    victim::program,
+};
+use proptest::{
+    prelude::*,
+    test_runner::{Config, TestRunner},
+};
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+pub(crate) fn tests() -> Vec<Case> {
+    const ROOT: &[Need] = &[Need::Root];
+    vec![
+        Case::new("privileges::sets_are_exact_for_root", ROOT, sets_are_exact_for_root),
+        Case::new(
+            "privileges::sets_are_exact_for_an_ordinary_user",
+            ROOT,
+            sets_are_exact_for_an_ordinary_user,
+        ),
+        Case::new("privileges::every_capability_alone", ROOT, every_capability_alone),
+        Case::new("privileges::a_set_user_id_program_stays_within", ROOT, a_set_user_id_program_stays_within),
+        Case::new("privileges::file_capabilities_stay_within", ROOT, file_capabilities_stay_within),
+        Case::new("privileges::a_user_without_any_has_none", ROOT, a_user_without_any_has_none),
+        Case::new("privileges::groups_are_exact", ROOT, groups_are_exact),
+        Case::new("privileges::no_supervisor_where_none_is_needed", ROOT, no_supervisor_where_none_is_needed),
+        Case::new("privileges::with_a_budget", &[Need::Root, Need::Controller("pids")], with_a_budget),
+        Case::new("privileges::a_server_on_port_80", ROOT, a_server_on_port_80),
+        Case::new("privileges::deeds_need_their_capability", ROOT, deeds_need_their_capability),
+        Case::new("privileges::the_clock", &[Need::Root, Need::Lab], the_clock),
+        Case::new("privileges::securebits_hold", ROOT, securebits_hold),
+        Case::new("privileges::without_setpcap", ROOT, without_setpcap),
+        Case::new("privileges::any_combination_obeys", ROOT, any_combination_obeys),
+    ]
+}
+
+/// A directory that everybody can reach, with a copy of the victim in it.
+struct Stage {
+    dir: tempfile::TempDir,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        set_mode(dir.path(), 0o755);
+        fs::copy(program(), dir.path().join("victim")).expect("copy of the victim");
+        set_mode(&dir.path().join("victim"), 0o755);
+        Self { dir }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        fs::write(self.path(name), "").expect("file");
+        self.path(name)
+    }
+
+    fn subdir(&self, name: &str) -> PathBuf {
+        fs::create_dir(self.path(name)).expect("directory");
+        self.path(name)
+    }
+
+    /// Another copy of the victim.
+    fn copy(&self, name: &str, mode: u32) -> PathBuf {
+        fs::copy(self.path("victim"), self.path(name)).expect("copy of the victim");
+        set_mode(&self.path(name), mode);
+        self.path(name)
+    }
+
+    /// `capcon ARGS -- victim DEED`.
+    fn capcon(&self, args: &str, deed: &str) -> Run {
+        run(RCON)
+            .args(["capcon"])
+            .args(args.split_whitespace())
+            .args(["--".as_ref(), self.path("victim").as_os_str()])
+            .args([format!("--victim=may:{deed}")])
+    }
+
+    /// The sets after `capcon ARGS`.
+    fn status(&self, args: &str) -> Status {
+        Status::of(&self.capcon(args, "status").run())
+    }
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("chmod");
+}
+
+/// What a process said of itself.
+#[derive(Debug)]
+struct Status(BTreeMap<String, String>);
+
+impl Status {
+    fn of(out: &Output) -> Self {
+        assert!(out.status.success(), "{out}");
+        Self(
+            out.stdout
+                .lines()
+                .filter_map(|line| line.split_once('='))
+                .map(|(k, v)| (k.to_owned(), v.to_owned()))
+                .collect(),
+        )
+    }
+
+    fn get(&self, key: &str) -> &str {
+        self.0.get(key).unwrap_or_else(|| panic!("no {key} in {self:?}"))
+    }
+
+    fn set(&self, key: &str) -> u64 {
+        u64::from_str_radix(self.get(key), 16).expect("a mask")
+    }
+
+    /// Permitted, effective, bounding; inheritable, ambient.
+    fn sets(&self) -> [u64; 5] {
+        ["CapPrm", "CapEff", "CapBnd", "CapInh", "CapAmb"].map(|key| self.set(key))
+    }
+}
+
+/// What this process has, which is the ceiling of everything here.
+fn own() -> Status {
+    Status::of(&victim("may:status").run())
+}
+
+fn sets_are_exact_for_root() {
+    let stage = Stage::new();
+    let status = stage.status("--allow net_bind_service");
+    assert_eq!(status.sets(), [0x400, 0x400, 0x400, 0, 0]);
+    assert_eq!((status.get("NoNewPrivs"), status.get("Uid")), ("1", "0,0,0,0"));
+    assert_eq!(
+        stage.status("--no-new-privs=no --allow net_bind_service").sets(),
+        [0x400, 0x400, 0x400, 0, 0]
+    );
+    assert_eq!(stage.status("--allow none").sets(), [0; 5]);
+    let all = own();
+    assert_eq!(stage.status("--drop chown").sets()[..3], [all.set("CapBnd") & !1; 3]);
+    assert_eq!(stage.status("--allow all").sets()[..3], [all.set("CapBnd"); 3]);
+    assert_eq!(stage.status("--cap-net-bind-service --cap-chown").sets()[..3], [0x401; 3]);
+    let both = stage.capcon("--allow chown,kill --drop kill", "status").run();
+    assert_eq!(Status::of(&both).sets()[..3], [1; 3]);
+    assert!(both.stderr.contains("kill is in --allow and in --drop"), "{both}");
+}
+
+fn sets_are_exact_for_an_ordinary_user() {
+    let stage = Stage::new();
+    for nnp in ["yes", "no"] {
+        let status =
+            stage.status(&format!("--user 65534:65534 --allow net_bind_service --no-new-privs={nnp}"));
+        assert_eq!(status.sets(), [0x400; 5]);
+        assert_eq!(
+            (status.get("Uid"), status.get("Gid")),
+            ("65534,65534,65534,65534", "65534,65534,65534,65534")
+        );
+        assert_eq!(status.get("Groups"), "65534");
+    }
+}
+
+fn every_capability_alone() {
+    let stage = Stage::new();
+    let ceiling = own().set("CapBnd");
+    let last: u8 = fs::read_to_string("/proc/sys/kernel/cap_last_cap")
+        .expect("cap_last_cap")
+        .trim()
+        .parse()
+        .expect("a number");
+    for number in 0..=last {
+        let mask = 1 << number;
+        if ceiling & mask == 0 {
+            // The caller does not have it: nothing weaker is run.
+            for user in ["", "--user 65534:65534"] {
+                let out = stage.capcon(&format!("{user} --allow {number}"), "status").run();
+                assert_eq!(out.shell_status(), 125, "{out}");
+                assert!(
+                    out.stderr.contains("not in the caller's bounding set") && out.stdout.is_empty(),
+                    "{out}"
+                );
+            }
+            continue;
+        }
+        assert_eq!(stage.status(&format!("--allow {number}")).sets(), [mask, mask, mask, 0, 0], "{number}");
+        assert_eq!(
+            stage.status(&format!("--user 65534:65534 --allow {number}")).sets(),
+            [mask; 5],
+            "{number}"
+        );
+    }
+    let out = stage.capcon(&format!("--allow {}", last + 1), "status").run();
+    assert_eq!(out.shell_status(), 125, "{out}");
+    assert!(out.stderr.contains(&format!("this kernel has no capability {}", last + 1)), "{out}");
+}
+
+fn a_set_user_id_program_stays_within() {
+    let stage = Stage::new();
+    let root = stage.copy("root", 0o4755);
+    let deed = format!("exec:{}:status", root.display());
+    let free = Status::of(&stage.capcon("--no-new-privs=no --user 65534:65534", &deed).run());
+    assert_eq!(
+        free.get("Uid"),
+        "65534,0,0,0",
+        "the file system must honour set-user-ID for this to prove anything"
+    );
+    assert_eq!(free.set("CapEff"), own().set("CapBnd"));
+    let bound =
+        Status::of(&stage.capcon("--no-new-privs=no --user 65534:65534 --allow net_raw", &deed).run());
+    assert_eq!(bound.get("Uid"), "65534,0,0,0");
+    assert_eq!(bound.sets()[..3], [0x2000; 3]);
+    let still = Status::of(&stage.capcon("--user 65534:65534 --allow net_raw", &deed).run());
+    assert_eq!((still.get("Uid"), still.set("CapEff")), ("65534,65534,65534,65534", 0x2000));
+}
+
+/// The attribute's version 2: magic with the effective bit, then permitted and inheritable (linux/capability.h).
+#[allow(unsafe_code, reason = "no crate here sets extended attributes, and guests have no setcap")]
+fn give_file_capabilities(path: &Path, mask: u64) {
+    let words = [0x0200_0001_u32, mask as u32, 0, (mask >> 32) as u32, 0];
+    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let name = std::ffi::CString::new(path.as_os_str().as_encoded_bytes()).expect("a path");
+    // SAFETY: two C strings, and a buffer with its length.
+    let answer = unsafe {
+        libc::setxattr(name.as_ptr(), c"security.capability".as_ptr(), bytes.as_ptr().cast(), bytes.len(), 0)
+    };
+    assert_eq!(answer, 0, "setxattr: {}", std::io::Error::last_os_error());
+}
+
+fn file_capabilities_stay_within() {
+    let stage = Stage::new();
+    let (netted, plain) = (stage.copy("netted", 0o755), stage.copy("plain", 0o755));
+    give_file_capabilities(&netted, 0x2000);
+    give_file_capabilities(&plain, 0x1000);
+    let exec = |path: &Path, args: &str| {
+        let deed = format!("exec:{}:status", path.display());
+        stage.capcon(&format!("--no-new-privs=no --user 65534:65534 {args}"), &deed).run()
+    };
+    let free = Status::of(&exec(&netted, ""));
+    assert_eq!(
+        free.set("CapEff"),
+        0x2000,
+        "the file system must honour file capabilities for this to prove anything"
+    );
+    // Within what is allowed, the file gets its own...
+    assert_eq!(Status::of(&exec(&netted, "--allow net_raw,chown")).sets()[..3], [0x2000, 0x2000, 0x2001]);
+    // ...and what is not allowed, it does not get: the kernel refuses to run it half armed.
+    let out = exec(&plain, "--allow net_raw,chown");
+    assert!(!out.status.success() && out.stdout.contains("Operation not permitted"), "{out}");
+}
+
+fn a_user_without_any_has_none() {
+    let stage = Stage::new();
+    assert_eq!(stage.status("--user 65534:65534").sets()[..2], [0; 2]);
+    let out = run(RCON)
+        .args(["--user", "65534:65534", "--"])
+        .args([stage.path("victim")])
+        .args(["--victim=may:status"])
+        .run();
+    let status = Status::of(&out);
+    assert_eq!((status.sets()[..2].to_vec(), status.get("NoNewPrivs")), (vec![0; 2], "0"));
+}
+
+fn groups_are_exact() {
+    let stage = Stage::new();
+    let status = stage.status("--user 65534:12 --groups 5,3,4");
+    assert_eq!((status.get("Gid"), status.get("Groups")), ("12,12,12,12", "3,4,5"));
+    let status = stage.status("--user 65534:12 --groups none");
+    assert_eq!((status.get("Gid"), status.get("Groups")), ("12,12,12,12", ""));
+    let status = stage.status("--group 12");
+    assert_eq!((status.get("Uid"), status.get("Gid")), ("0,0,0,0", "12,12,12,12"));
+    let many: Vec<String> = (1000..1400).map(|gid: u32| gid.to_string()).collect();
+    let status = stage.status(&format!("--groups {}", many.join(",")));
+    assert_eq!(status.get("Groups").split(',').count(), 400);
+}
+
+fn no_supervisor_where_none_is_needed() {
+    let stage = Stage::new();
+    let started = stage.capcon("--user 65534:65534 --allow net_raw", "status").start();
+    let pid = started.child.id();
+    assert_eq!(Status::of(&started.finish()).get("Pid"), pid.to_string());
+    for (command, status) in [("/nonexistent/command", 127), ("/", 126)] {
+        let out = run(RCON).args(["capcon", "--allow", "none", "--", command]).run();
+        assert_eq!(out.shell_status(), status, "{out}");
+    }
+}
+
+fn with_a_budget() {
+    let stage = Stage::new();
+    let started = stage.capcon("--pids 16 --user 65534:65534 --allow net_bind_service", "status").start();
+    let pid = started.child.id();
+    let status = Status::of(&started.finish());
+    assert_ne!(status.get("Pid"), pid.to_string());
+    assert_eq!(status.sets(), [0x400; 5]);
+    let out = run(RCON).args(["--pids", "16", "--user", "65534:65534", "--allow", "net_raw", "--"]);
+    let out = out.args([stage.path("victim")]).args(["--victim=forks:40"]).run();
+    assert!(out.stdout.contains("err=EAGAIN"), "{out}");
+}
+
+/// In a guest nobody has turned the loopback device on.
+fn loopback() {
+    if Need::Lab.unmet().is_none() {
+        let out = run("ip").args(["link", "set", "lo", "up"]).run();
+        assert!(out.status.success(), "{out}");
+    }
+}
+
+fn a_server_on_port_80() {
+    loopback();
+    let stage = Stage::new();
+    let served = |args: &str| stage.capcon(args, "bind:80").run().stdout;
+    assert_eq!(served("--user 65534:65534 --allow net_bind_service"), "done\n");
+    assert_eq!(served("--user 65534:65534 --allow chown,net_raw"), "EACCES\n");
+    assert_eq!(served("--user 65534:65534"), "EACCES\n");
+    assert_eq!(served("--allow net_bind_service"), "done\n");
+    assert_eq!(served("--drop net_bind_service"), "EACCES\n");
+}
+
+fn deeds_need_their_capability() {
+    loopback();
+    let stage = Stage::new();
+    let file = stage.file("file");
+    let (mountpoint, root) = (stage.subdir("mountpoint"), stage.subdir("root"));
+    let deeds = [
+        ("chown", format!("chown:{}", file.display())),
+        ("net_raw", "ping".to_owned()),
+        ("sys_admin", format!("mount:{}", mountpoint.display())),
+        ("sys_chroot", format!("chroot:{}", root.display())),
+    ];
+    for (capability, deed) in &deeds {
+        for user in ["", "--user 65534:65534"] {
+            let may = stage.capcon(&format!("{user} --allow {capability}"), deed).run();
+            assert_eq!(may.stdout, "done\n", "{may}");
+            let may_not = stage.capcon(&format!("{user} --allow all --drop {capability}"), deed).run();
+            assert_eq!(may_not.stdout, "EPERM\n", "{may_not}");
+        }
+    }
+    assert_eq!(fs::metadata(&file).expect("file").uid(), 12);
+    let kill = |args: &str| {
+        let mut sleeper = victim("sleep:600").start();
+        let out = stage.capcon(args, &format!("kill:{}", sleeper.child.id())).run();
+        // Of no use any more, dead or alive.
+        drop(sleeper.child.kill());
+        drop(sleeper.child.wait());
+        out.stdout
+    };
+    assert_eq!(kill("--user 65534:65534 --allow kill"), "done\n");
+    assert_eq!(kill("--user 65534:65534 --drop kill"), "EPERM\n");
+}
+
+fn the_clock() {
+    let stage = Stage::new();
+    for user in ["", "--user 65534:65534"] {
+        assert_eq!(stage.capcon(&format!("{user} --allow sys_time"), "clock").run().stdout, "done\n");
+        assert_eq!(stage.capcon(&format!("{user} --drop sys_time"), "clock").run().stdout, "EPERM\n");
+    }
+}
+
+fn securebits_hold() {
+    let stage = Stage::new();
+    // Root that is not special: an exec gives it nothing.
+    let plain = stage.status("--no-new-privs=no --securebits noroot,noroot-locked --bounding all");
+    assert_eq!(plain.sets()[..2], [0; 2]);
+    let kept = stage.status("--no-new-privs=no --securebits noroot,noroot-locked --allow chown,kill");
+    assert_eq!(kept.sets(), [0x21; 5]);
+    // ...nor does a set-user-ID program, with the full bounding set.
+    let root = stage.copy("root", 0o4755);
+    let deed = format!("exec:{}:status", root.display());
+    let args = "--no-new-privs=no --user 65534:65534 --securebits noroot,noroot-locked";
+    let status = Status::of(&stage.capcon(args, &deed).run());
+    assert_eq!((status.get("Uid"), status.set("CapEff")), ("65534,0,0,0", 0));
+    // Locked is locked.
+    let again = format!("{RCON} capcon --securebits none -- true");
+    let out = run(RCON)
+        .args(
+            "capcon --no-new-privs=no --securebits no-cap-ambient-raise,no-cap-ambient-raise-locked -- sh -c"
+                .split(' '),
+        )
+        .args([again])
+        .run();
+    assert_eq!(out.shell_status(), 125, "{out}");
+    assert!(out.stderr.contains("locked: no-cap-ambient-raise,no-cap-ambient-raise-locked"), "{out}");
+}
+
+fn without_setpcap() {
+    let stage = Stage::new();
+    // A caller that may not narrow the bounding set: no_new_privs keeps every exec within, and is demanded.
+    let nested = |args: &str| {
+        let line = format!("{RCON} capcon {args} -- {} --victim=may:status", stage.path("victim").display());
+        run(RCON).args(["capcon", "--no-new-privs=no", "--drop", "setpcap", "--", "sh", "-c", &line]).run()
+    };
+    let out = nested("--allow chown");
+    let status = Status::of(&out);
+    assert_eq!(status.sets()[..2], [1, 1], "{out}");
+    assert_ne!(status.set("CapBnd"), 1);
+    let out = nested("--allow chown --no-new-privs=no");
+    assert_eq!(out.shell_status(), 125, "{out}");
+    assert!(out.stderr.contains("setpcap is not in the caller's effective set"), "{out}");
+    let out = nested("--user 65534:65534 --allow chown --no-new-privs=no");
+    assert_eq!(out.shell_status(), 125, "{out}");
+}
+
+/// Options drawn from all that there are.
+fn combination() -> impl Strategy<Value = Vec<String>> {
+    let list = || {
+        prop_oneof![
+            Just("none".to_owned()),
+            Just("all".to_owned()),
+            proptest::collection::btree_set(0_u8..41, 1..5).prop_map(|set| set
+                .iter()
+                .map(u8::to_string)
+                .collect::<Vec<_>>()
+                .join(",")),
+        ]
+    };
+    let option = |name: &'static str| list().prop_map(move |list| format!("--{name}={list}"));
+    let bits = prop_oneof![
+        Just("--securebits=noroot"),
+        Just("--securebits=no-setuid-fixup"),
+        Just("--securebits=no-cap-ambient-raise,no-cap-ambient-raise-locked"),
+        Just("--securebits=noroot,no-setuid-fixup,keep-caps"),
+    ];
+    let user = prop_oneof![Just("--user=65534:65534"), Just("--user=0:0"), Just("--user=12:12")];
+    let nnp = prop_oneof![Just("--no-new-privs=yes"), Just("--no-new-privs=no")];
+    let words = |word: &str| word.to_owned();
+    (
+        proptest::option::of(option("allow")),
+        proptest::option::weighted(0.3, option("drop")),
+        proptest::collection::vec(
+            prop_oneof![
+                option("bounding"),
+                option("permitted"),
+                option("effective"),
+                option("inheritable"),
+                option("ambient")
+            ],
+            0..3,
+        ),
+        proptest::option::weighted(0.3, bits.prop_map(words)),
+        proptest::option::of(user.prop_map(words)),
+        proptest::option::of(nnp.prop_map(words)),
+    )
+        .prop_map(|(allow, drop, sets, bits, user, nnp)| {
+            allow.into_iter().chain(drop).chain(sets).chain(bits).chain(user).chain(nnp).collect()
+        })
+}
+
+fn any_combination_obeys() {
+    let stage = Stage::new();
+    let cases = if Need::Lab.unmet().is_none() { 20 } else { 300 };
+    let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
+    let (ran, refused) = (std::cell::Cell::new(0), std::cell::Cell::new(0));
+    let outcome = runner.run(&combination(), |options| {
+        let args = options.join(" ");
+        let out = stage.capcon(&args, "status").run();
+        if out.shell_status() == 125 {
+            // Refused before anything ran, by a rule that is named: not by the kernel.
+            prop_assert!(out.stdout.is_empty() && out.stderr.starts_with("capcon: "), "{}", out);
+            prop_assert!(!out.stderr.contains("the child failed"), "{}", out);
+            refused.set(refused.get() + 1);
+            return Ok(());
+        }
+        ran.set(ran.get() + 1);
+        let [permitted, effective, bounding, inheritable, ambient] = Status::of(&out).sets();
+        prop_assert_eq!(effective & !permitted, 0, "effective within permitted: {}", out);
+        prop_assert_eq!(ambient & !(permitted & inheritable), 0, "ambient within both: {}", out);
+        prop_assert_eq!(permitted & !(bounding | inheritable | ambient), 0, "nothing from nowhere: {}", out);
+        let explained = stage.capcon(&format!("{args} --explain=json"), "status").run();
+        let json: serde_json::Value = serde_json::from_str(&explained.stdout).expect("JSON");
+        if let Some(sets) = json["capabilities"].as_object() {
+            for (name, real) in [
+                ("permitted", permitted),
+                ("effective", effective),
+                ("bounding", bounding),
+                ("inheritable", inheritable),
+                ("ambient", ambient),
+            ] {
+                let names: Vec<&str> =
+                    sets[name].as_array().expect("a list").iter().filter_map(|name| name.as_str()).collect();
+                let told = rcon::capabilities::list(&if names.is_empty() {
+                    "none".to_owned()
+                } else {
+                    names.join(",")
+                });
+                prop_assert_eq!(
+                    told.map(|list| list.named),
+                    Ok(real),
+                    "{} is not as told: {}\n{}",
+                    name,
+                    out,
+                    explained
+                );
+            }
+        }
+        Ok(())
+    });
+    outcome.unwrap_or_else(|error| panic!("{error}"));
+    assert!(ran.get() > cases / 8 && refused.get() > 0, "ran {}, refused {}", ran.get(), refused.get());
+}
