@@ -5,6 +5,7 @@ use std::cell::Cell;
 
 use nix::errno::Errno;
 
+use crate::cage::child::Tools;
 use crate::capabilities::KEEP_CAPS;
 use crate::step::{Exec, Expected, Step};
 use crate::sys;
@@ -24,6 +25,8 @@ pub struct Kit<'a> {
     pub argv: sys::Vector<'a>,
     /// The environment of the command.
     pub envp: sys::Vector<'a>,
+    /// What the steps into the cage need.
+    pub cage: &'a Tools,
     /// Where a failure is reported.
     pub report: Report<'a>,
 }
@@ -86,6 +89,7 @@ fn take(step: &Step, kit: &Kit) -> Result<(), Errno> {
             Ok(false) => Err(Errno::EBADE),
             Err(errno) => Err(errno),
         },
+        Step::Cage(step) => crate::cage::child::take(step, kit.cage),
         Step::RestoreSignals => kit.signals.map_or(Ok(()), |signals| signals.restore()),
         Step::Exec(exec) => Err(execute(exec, kit)),
     }

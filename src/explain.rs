@@ -44,6 +44,7 @@ pub fn step(step: &Step, plan: &Plan) -> String {
         Step::SetSecurebits(bits) => format!("set securebits: {}", securebit_names(*bits)),
         Step::NoNewPrivs => "set no_new_privs".to_owned(),
         Step::Verify(expected) => format!("find on reading back that {}", expectation(expected)),
+        Step::Cage(step) => step.words(),
         Step::RestoreSignals => "give signals back as the caller had them".to_owned(),
         Step::Exec(exec) => {
             let words: Vec<String> = exec.argv.iter().map(|word| quoted(word.as_bytes())).collect();
@@ -137,6 +138,10 @@ pub fn text(plan: &Plan, host: &Host) -> String {
     for group in plan.groups.iter().filter(|g| g.version == Version::V2) {
         lines.push(format!("create the child inside {}", group.dir().display()));
     }
+    if !plan.birth.new.is_empty() {
+        let names: Vec<&str> = plan.birth.new.kinds().map(|kind| kind.name()).collect();
+        lines.push(format!("create the child in new namespaces: {}", names.join(", ")));
+    }
     lines.extend(plan.steps.iter().map(|one| step(one, plan)));
     if let Some(sets) = plan.sets {
         lines.extend(sets.rows().map(|(name, set)| format!("  the command's {name:<12} {}", names(set))));
@@ -172,6 +177,7 @@ pub fn json(plan: &Plan, host: &Host) -> Value {
         "schema_version": 1,
         "layout": host.layout.name(),
         "groups": groups,
+        "namespaces": plan.birth.new.kinds().map(|kind| kind.name()).collect::<Vec<_>>(),
         "steps": plan.steps.iter().map(|one| step(one, plan)).collect::<Vec<_>>(),
         "capabilities": plan.sets.map(crate::capabilities::json),
         "notes": plan.notes,

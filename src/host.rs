@@ -39,6 +39,8 @@ pub struct Host {
     pub environment: Vec<CString>,
     /// What the caller may do, where an option asks.
     pub privileges: Option<crate::privileges::Facts>,
+    /// For the cage.
+    pub cage: crate::cage::Facts,
     /// PATH of the caller.
     pub path: Option<OsString>,
 }
@@ -88,12 +90,16 @@ impl Host {
         host.path = std::env::var_os("PATH");
         if args.privileges.needs_facts() {
             // The passwd and group files are those of the root directory that the command will have.
+            let root = args.cage.root.as_deref().unwrap_or(root);
             let dir = crate::cgroup::open_dir(root)
                 .map_err(|e| Error::new(format!("cannot open {}", root.display())).errno(e))?;
             host.privileges = Some(crate::privileges::Facts::read(&args.privileges.identity, dir.as_fd())?);
         }
         if !args.environment.is_empty() || host.brings_variables() {
             host.environment = crate::sys::environment();
+        }
+        if args.cage.is_asked() {
+            host.cage = crate::cage::Facts::read(root, &args.cage)?;
         }
         if !args.needs_group() {
             return Ok(host);

@@ -4,6 +4,7 @@
 //! resources and starts a child ([`spawn`], [`child`]), which is waited for ([`supervise`]) and becomes an
 //! outcome and an exit status ([`outcome`]).
 
+pub mod cage;
 pub mod capabilities;
 pub mod cgroup;
 pub mod child;

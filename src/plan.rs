@@ -5,6 +5,7 @@ use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
+use crate::cage;
 use crate::capabilities::Sets;
 use crate::cgroup::layout::Hierarchy;
 use crate::cgroup::place::{self, Place};
@@ -23,6 +24,8 @@ use crate::step::{Exec, Step};
 pub struct Plan {
     /// Groups, in the order in which they are made.
     pub groups: Vec<GroupPlan>,
+    /// What the child is born with, and what it needs from us on its way into the cage.
+    pub birth: cage::Birth,
     /// The command's environment; nothing: the caller's, untouched.
     pub environment: Option<Vec<CString>>,
     /// What the child does before it becomes the command.
@@ -111,6 +114,7 @@ pub fn plan(args: &Args, host: &Host) -> Result<Plan, Error> {
         cgroup_parent,
         allow_escape,
         environment,
+        cage,
         control: crate::runs::Asked { name },
         privileges,
         receipt,
@@ -132,8 +136,12 @@ pub fn plan(args: &Args, host: &Host) -> Result<Plan, Error> {
         (true, true) => place.groups_with_less(&mut waived)?,
     };
     // What options bring with them; what the user asks for by name comes after and wins.
-    let in_place =
-        privileges.capcon && groups.is_empty() && !wait_all && *receipt == receipt::Asked::default();
+    let in_place = privileges.capcon
+        && !cage.is_asked()
+        && groups.is_empty()
+        && !wait_all
+        && *receipt == receipt::Asked::default();
+    let cage::Cage { birth, enter, settings, last, root: _ } = cage::plan(cage, &host.cage, *wait_all)?;
     let privileges = privileges::plan(privileges, host.privileges.as_ref())?;
     let brought: Vec<(OsString, OsString)> = privileges.variables;
     let environment = (!brought.is_empty() || !environment.is_empty())
@@ -146,14 +154,17 @@ pub fn plan(args: &Args, host: &Host) -> Result<Plan, Error> {
         .filter(|i| groups.get(*i).is_some_and(|g| g.version == Version::V1))
         .map(Step::Join)
         .collect();
+    steps.extend(enter.into_iter().chain(settings).map(Step::Cage));
     steps.extend(privileges.steps);
     steps.extend(privileges.checks);
+    steps.extend(last.into_iter().map(Step::Cage));
     if !in_place {
         steps.push(Step::RestoreSignals);
     }
     steps.push(Step::Exec(exec(command, path)?));
     Ok(Plan {
         groups,
+        birth,
         environment,
         steps,
         waived,

@@ -10,6 +10,8 @@ use nix::fcntl::OFlag;
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
+use crate::cage;
+use crate::cage::birth::{Midwife, News};
 use crate::cgroup::Groups;
 use crate::child::{self, Kit, Report};
 use crate::error::{Class, Error, printable};
@@ -39,6 +41,8 @@ pub struct Running {
     pub others: Vec<Other>,
     /// When the command was started.
     pub started: Instant,
+    /// Where the init of a pid namespace, which `pid` is then, tells of the command.
+    pub news: Option<News>,
 }
 
 /// Takes the resources and starts the command.
@@ -78,20 +82,26 @@ pub fn start(plan: &mut Plan) -> Result<Running, Error> {
         }
         other => other,
     };
-    let pid = pid.map_err(|failure| failure.words(plan))?;
-    Ok(Running { pid, groups, signals, strangers, watch, others: Vec::new(), started })
+    let (pid, news) = pid.map_err(|failure| failure.words(plan))?;
+    let mut others = Vec::new();
+    if let Some(news) = &news {
+        others.push(news.watched(pid).map_err(|e| Error::new("cannot watch the init").errno(e))?);
+    }
+    Ok(Running { pid, groups, signals, strangers, news, watch, others, started })
 }
 
 /// Becomes the command in this process: no child, no supervisor. Comes back only with what kept it from that.
 pub fn become_command(plan: &Plan) -> Error {
     let argv = plan.exec().map_or(&[][..], |exec| &exec.argv);
     let nowhere = Cell::new(None);
+    let tools = cage::child::Tools::default();
     let kit = Kit {
         steps: &plan.steps,
         entries: &[],
         signals: None,
         argv: sys::Vector::of(argv),
         envp: environment(plan),
+        cage: &tools,
         report: Report::Memory(&nowhere),
     };
     let (step, errno) = child::walk(&kit);
@@ -106,9 +116,16 @@ enum Failure {
     Pipe(Errno),
     Clone(Errno),
     Step(usize, Errno),
+    Said(Error),
 }
 
-fn launch(plan: &Plan, groups: &Groups, signals: &Signals, born_inside: bool) -> Result<Pid, Failure> {
+fn launch(
+    plan: &Plan,
+    groups: &Groups,
+    signals: &Signals,
+    born_inside: bool,
+) -> Result<(Pid, Option<News>), Failure> {
+    let midwife = Midwife::prepare(&plan.birth).map_err(Failure::Said)?;
     let entries = groups.entries();
     let kit = |report| Kit {
         steps: &plan.steps,
@@ -116,30 +133,44 @@ fn launch(plan: &Plan, groups: &Groups, signals: &Signals, born_inside: bool) ->
         signals: Some(signals.inherited()),
         argv: sys::Vector::of(plan.exec().map_or(&[][..], |exec| &exec.argv)),
         envp: environment(plan),
+        cage: &midwife.tools,
         report,
     };
     let born_in = if born_inside { groups.born_in() } else { None };
-    let flags = CloneFlags { borrow_memory: plan.steps.iter().all(Step::is_quick), ..CloneFlags::default() };
+    let namespaces = plan.birth.new.at_birth();
+    let flags =
+        CloneFlags { borrow_memory: namespaces == 0 && plan.steps.iter().all(Step::is_quick), namespaces };
     if flags.borrow_memory && sys::clone::CAN_BORROW {
         let failure = Cell::new(None);
         let kit = kit(Report::Memory(&failure));
         let pid = sys::clone::spawn(flags, born_in, || child::run(&kit)).map_err(Failure::Clone)?;
         // It has executed the command or left by now.
         return match failure.get() {
-            None => Ok(pid),
+            None => Ok((pid, None)),
             Some((step, errno)) => Err(failed(pid, step, errno)),
         };
     }
     let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(Failure::Pipe)?;
-    let kit = kit(Report::Pipe(writer.as_raw_fd()));
-    let pid = sys::clone::spawn(flags, born_in, || child::run(&kit)).map_err(Failure::Clone)?;
+    midwife.tools.report.set((reader.as_raw_fd(), writer.as_raw_fd()));
+    let pid = {
+        let kit = kit(Report::Pipe(writer.as_raw_fd()));
+        sys::clone::spawn(flags, born_in, || child::run(&kit)).map_err(Failure::Clone)?
+    };
     drop(writer);
+    let news = match midwife.deliver(&plan.birth, pid) {
+        Ok(news) => news,
+        Err(error) => {
+            // It waits for its maps, which will not come: it leaves.
+            reap(pid);
+            return Err(Failure::Said(error));
+        }
+    };
     let mut message = [0_u8; 8];
     loop {
         match nix::unistd::read(reader.as_fd(), &mut message) {
             Ok(8) => break,
             // Closed by exec: the command runs.
-            Ok(_) => return Ok(pid),
+            Ok(_) => return Ok((pid, news)),
             Err(Errno::EINTR) => {}
             Err(errno) => return Err(Failure::Pipe(errno)),
         }
@@ -150,16 +181,25 @@ fn launch(plan: &Plan, groups: &Groups, signals: &Signals, born_inside: bool) ->
 }
 
 fn failed(pid: Pid, step: usize, errno: Errno) -> Failure {
-    // The child has left; ECHILD could only mean that it is reaped already.
-    if let Err(errno) = waitpid(pid, None) {
-        debug_assert_eq!(errno, Errno::ECHILD);
-    }
+    reap(pid);
     Failure::Step(step, errno)
 }
 
+/// The child has left, or is about to; ECHILD could only mean that it is reaped already.
+fn reap(pid: Pid) {
+    if let Err(errno) = waitpid(pid, None) {
+        debug_assert_eq!(errno, Errno::ECHILD);
+    }
+}
+
 impl Failure {
-    fn words(&self, plan: &Plan) -> Error {
-        match *self {
+    fn words(self, plan: &Plan) -> Error {
+        let new = plan.birth.new;
+        match self {
+            Self::Said(error) => error,
+            Self::Clone(errno) if !new.is_empty() && !matches!(errno, Errno::EAGAIN | Errno::EBUSY) => {
+                cage::trouble::of_birth(new, errno)
+            }
             Self::Pipe(errno) => Error::new("cannot make a pipe to the child").errno(errno),
             Self::Clone(errno) => {
                 let error = Error::new("cannot create a process").errno(errno);
@@ -171,6 +211,7 @@ impl Failure {
             }
             Self::Step(number, errno) => match plan.steps.get(number) {
                 Some(Step::Exec(_)) => exec_error(plan, errno),
+                Some(Step::Cage(step)) => cage::trouble::of_step(step, new, errno),
                 Some(step) => {
                     let error =
                         Error::new(format!("the child failed to {}", crate::explain::step(step, plan)));

@@ -3,6 +3,7 @@
 
 use std::ffi::CString;
 
+use crate::cage::step::CageStep;
 use crate::sys::caps::Posix;
 
 /// One step. The list is made by [`crate::plan`], in an order that is decided there and nowhere else.
@@ -36,6 +37,8 @@ pub enum Step {
     NoNewPrivs,
     /// Read back what was set; other than expected is EBADE.
     Verify(Expected),
+    /// A step into the cage.
+    Cage(CageStep),
     /// Give signal mask and SIGCHLD back as the caller had them.
     RestoreSignals,
     /// Become the command: the first candidate that exists.
@@ -54,6 +57,7 @@ impl Step {
             // Another user's process has no business in our memory; and the kernel would mark that memory as
             // not dumpable, ours included (PR_SET_DUMPABLE in prctl(2)).
             Self::SetUser(_) | Self::SetGroup(_) | Self::SetGroups(_) => false,
+            Self::Cage(step) => step.is_quick(),
         }
     }
 }

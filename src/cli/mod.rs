@@ -56,6 +56,8 @@ pub struct Args {
     pub allow_escape: bool,
     /// Changes to the environment, in order.
     pub environment: Vec<Change>,
+    /// Namespaces, root, mounts, settings of the process.
+    pub cage: crate::cage::Asked,
     /// How the run can be found.
     pub control: crate::runs::Asked,
     /// Capabilities and identity.
@@ -142,7 +144,7 @@ pub fn parse(words: &[OsString], capcon: bool) -> Result<Request, Error> {
     match parse_plain(words, capcon) {
         Some(args) => args.and_then(Args::finish).map(|args| Request::Run(Box::new(args))),
         None => match clap_reader::parse(words, capcon)? {
-            clap_reader::Parsed::Args(args) => args.finish().map(|args| Request::Run(Box::new(args))),
+            clap_reader::Parsed::Args(args) => (*args).finish().map(|args| Request::Run(Box::new(args))),
             clap_reader::Parsed::Print(text) => Ok(Request::Print(text)),
         },
     }

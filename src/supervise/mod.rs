@@ -143,7 +143,7 @@ impl Run<'_> {
             }
         }
         if changed && self.ended.is_none() {
-            self.ended = reap_until(self.running.pid, continued);
+            self.ended = reap_until(&self.running, continued);
         }
     }
 
@@ -251,7 +251,8 @@ fn pass_on(pid: Pid, arrived: &Arrived) {
 }
 
 /// Reaps whoever has ended; the command's end, if it is among them. `continued`: a SIGCONT has come as well.
-fn reap_until(command: Pid, continued: bool) -> Option<Ended> {
+fn reap_until(running: &Running, continued: bool) -> Option<Ended> {
+    let command = running.pid;
     while let Ok(Some((pid, status, usage))) = sys::reap() {
         if libc::WIFSTOPPED(status) {
             // Stopped and continued before we looked: to stop now would leave us stopped beside it.
@@ -259,6 +260,8 @@ fn reap_until(command: Pid, continued: bool) -> Option<Ended> {
                 stop_with_it(command, libc::WSTOPSIG(status));
             }
         } else if pid == command {
+            // Behind an init, the command's own end is in what that has told.
+            let status = running.news.as_ref().map_or(status, |news| news.end(status));
             return Some(Ended::from_status(status, &usage));
         }
     }
@@ -267,7 +270,7 @@ fn reap_until(command: Pid, continued: bool) -> Option<Ended> {
 
 /// The command has stopped. A shell with job control waits for *us* to stop, so we do, and wake the command when
 /// we are woken. Only where there is such a shell: elsewhere somebody would wake the command, and nobody us.
-fn stop_with_it(command: Pid, signal: i32) {
+pub(crate) fn stop_with_it(command: Pid, signal: i32) {
     let Ok(tty) = nix::fcntl::open(
         c"/dev/tty",
         nix::fcntl::OFlag::O_RDWR | nix::fcntl::OFlag::O_CLOEXEC,

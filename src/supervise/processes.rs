@@ -57,6 +57,10 @@ fn members(running: &Running) -> Vec<Pid> {
     found.extend(running.groups.processes());
     found.sort_unstable();
     found.dedup();
+    if running.news.is_some() {
+        // The init would pass the signal on to the command, which gets it itself.
+        found.retain(|pid| *pid != running.pid);
+    }
     found
 }
 

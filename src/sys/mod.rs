@@ -2,7 +2,9 @@
 
 mod arguments;
 pub mod caps;
+pub mod child;
 pub mod clone;
+pub mod mount;
 pub mod pidfd;
 pub mod signals;
 pub mod xattr;
@@ -117,6 +119,20 @@ pub fn write_number(fd: i32, text: &[u8]) -> Result<(), Errno> {
     // SAFETY: pointer and length are of one slice.
     let written = Errno::result(unsafe { libc::write(fd, text.as_ptr().cast(), text.len()) })?;
     if usize::try_from(written) == Ok(text.len()) { Ok(()) } else { Err(Errno::EIO) }
+}
+
+/// A number in decimal digits, without allocation.
+pub fn decimal(mut number: u32, digits: &mut [u8; 10]) -> &[u8] {
+    let mut start = digits.len();
+    for (at, digit) in digits.iter_mut().enumerate().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
+        start = at;
+        if number == 0 {
+            break;
+        }
+    }
+    digits.get(start..).unwrap_or_default()
 }
 
 /// execve(2); comes back only with the reason why not. Async-signal-safe.

@@ -23,6 +23,7 @@
 //! Anything that could hurt a machine (fork bombs, filling the memory) needs [`needs::Need::Lab`].
 
 mod basics;
+mod cage;
 mod case;
 mod control;
 mod cost;
@@ -49,6 +50,7 @@ fn cases() -> Vec<Case> {
         receipt::tests(),
         control::tests(),
         privileges::tests(),
+        cage::tests(),
     ]
     .concat()
 }

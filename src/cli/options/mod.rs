@@ -1,6 +1,7 @@
 //! The table of options: one row each, in one file for each part of the program. Help, man page, completions
 //! and both readers are loops over it.
 
+mod cage;
 mod control;
 mod environment;
 mod privileges;
@@ -73,7 +74,7 @@ fn of_limit(limit: &'static Limit) -> Opt {
 
 /// All rows, in the order of `--help`.
 pub fn all() -> impl Iterator<Item = &'static Opt> {
-    let features = control::ROWS.iter().chain(environment::ROWS).chain(privileges::ROWS);
+    let features = cage::ROWS.iter().chain(control::ROWS).chain(environment::ROWS).chain(privileges::ROWS);
     LIMIT_ROWS.iter().chain(receipt::ROWS).chain(run::ROWS).chain(features)
 }
 

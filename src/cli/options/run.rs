@@ -1,6 +1,7 @@
 //! Options of the run itself, and the original rcon's spellings.
 
 use super::{Apply, Opt, PLACE, RUN, Takes};
+use crate::cage::mounts::{Wanted, Wish};
 use crate::cli::{Format, ask, text};
 use crate::limits::limit;
 
@@ -127,9 +128,15 @@ pub(super) static ROWS: &[Opt] = &[
         name: "dev",
         short: None,
         takes: Takes::Value("WHERE"),
-        heading: None,
-        help: "The place of I/O limits that name none",
+        heading: Some("Mounts (in the order given)"),
+        help: "With the word minimal: a /dev of null, zero, random, tty, pts, shm... (else: see the man page)",
         apply: Apply::Set(|args, value| {
+            // The original's --dev names a disk; the cage's has one value only, which is no disk.
+            if value == "minimal" {
+                let option = "--dev minimal".to_owned();
+                args.cage.mounts.push(Wish { option, what: Wanted::Dev });
+                return Ok(());
+            }
             args.dev = Some(text(value)?.to_owned());
             Ok(())
         }),

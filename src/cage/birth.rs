@@ -1,0 +1,140 @@
+//! The parent's side of the cage's making: pipes and namespaces opened before the child is born, the maps
+//! written while it waits.
+
+use std::cell::Cell;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::rc::Rc;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::unistd::{Pid, pipe2};
+
+use super::Birth;
+use super::child::Tools;
+use crate::error::{Error, printable};
+use crate::supervise::Other;
+
+/// The parent's ends, and what the child needs.
+#[derive(Default)]
+#[allow(missing_debug_implementations)] // descriptors say nothing to a reader
+pub struct Midwife {
+    /// For the child.
+    pub tools: Tools,
+    joins: Vec<OwnedFd>,
+    barrier: Option<(OwnedFd, OwnedFd)>,
+    status: Option<(OwnedFd, OwnedFd)>,
+}
+
+impl Midwife {
+    /// Opens what the child will need.
+    ///
+    /// # Errors
+    /// A namespace to join that is not there; no descriptors left.
+    pub fn prepare(birth: &Birth) -> Result<Self, Error> {
+        let mut midwife = Self::default();
+        if *birth == Birth::default() {
+            return Ok(midwife);
+        }
+        let pipe = |flags| pipe2(flags).map_err(|e| Error::new("cannot make a pipe to the child").errno(e));
+        for join in &birth.joins {
+            let fd = super::facts::open_namespace(&join.path).map_err(|errno| {
+                let path = printable(join.path.as_os_str().as_encoded_bytes());
+                Error::new("cannot open the namespace")
+                    .errno(errno)
+                    .option(format!("--join {}={path}", join.kind.name()))
+                    .try_this("lsns lists namespaces and a process in each")
+            })?;
+            midwife.joins.push(fd);
+        }
+        midwife.tools.joins = midwife.joins.iter().map(AsRawFd::as_raw_fd).collect();
+        midwife.tools.slots = (0..birth.slots).map(|_| Cell::new(-1)).collect();
+        if birth.maps.is_some() {
+            let (reader, writer) = pipe(OFlag::O_CLOEXEC)?;
+            midwife.tools.barrier = (reader.as_raw_fd(), writer.as_raw_fd());
+            midwife.barrier = Some((reader, writer));
+        }
+        if birth.init {
+            // Read only when something is there: never to be waited at.
+            let (reader, writer) = pipe(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+            midwife.tools.status = writer.as_raw_fd();
+            midwife.status = Some((reader, writer));
+        }
+        Ok(midwife)
+    }
+
+    /// The child lives and waits: gives it its maps, and lets it go on. The rest is where the init's news come
+    /// in.
+    ///
+    /// # Errors
+    /// The maps were refused; the child leaves by itself then.
+    pub fn deliver(self, birth: &Birth, child: Pid) -> Result<Option<News>, Error> {
+        if let (Some(maps), Some((reader, writer))) = (&birth.maps, self.barrier) {
+            drop(reader);
+            maps.write(child)?;
+            // The child may have died: its end tells more than this one.
+            match nix::unistd::write(writer.as_fd(), b"0") {
+                Ok(_) | Err(Errno::EPIPE) => {}
+                Err(errno) => return Err(Error::new("cannot wake the child").errno(errno)),
+            }
+        }
+        Ok(self.status.map(|(reader, _)| News { pipe: reader, last: Rc::default() }))
+    }
+}
+
+/// What the init of a pid namespace tells about the command: its own status cannot, as nothing that happens
+/// inside kills pid 1 (pid_namespaces(7)).
+#[derive(Debug)]
+pub struct News {
+    pipe: OwnedFd,
+    last: Rc<Cell<Option<i32>>>,
+}
+
+impl News {
+    /// For the supervisor's poll: stops with the command as `pid`, the init, would if it could be stopped.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn watched(&self, pid: Pid) -> Result<Other, Errno> {
+        let fd =
+            self.pipe.try_clone().map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EMFILE)))?;
+        let last = Rc::clone(&self.last);
+        let ready = Box::new(move |fd: &OwnedFd| {
+            let (stopped, more) = read(fd, &last);
+            if let Some(signal) = stopped {
+                crate::supervise::stop_with_it(pid, signal);
+            }
+            more
+        });
+        Ok(Other { fd, ready })
+    }
+
+    /// The command's wait status, after the init has ended with `status`: its own where somebody killed it
+    /// before the command ended.
+    #[must_use]
+    pub fn end(&self, status: i32) -> i32 {
+        read(&self.pipe, &self.last);
+        self.last.get().unwrap_or(status)
+    }
+}
+
+/// Reads what has come: the signal that stopped the command, if it has just stopped, and whether there may be
+/// more.
+fn read(pipe: &OwnedFd, last: &Cell<Option<i32>>) -> (Option<i32>, bool) {
+    let mut stopped = None;
+    let mut message = [0_u8; 4];
+    loop {
+        match nix::unistd::read(pipe, &mut message) {
+            Ok(4) => {
+                let status = i32::from_ne_bytes(message);
+                if libc::WIFSTOPPED(status) {
+                    stopped = Some(libc::WSTOPSIG(status));
+                } else {
+                    last.set(Some(status));
+                }
+            }
+            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => return (stopped, true),
+            _ => return (stopped, false),
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! What the machine has to say about a cage. Read-only.
+
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+
+use super::idmap;
+use super::namespaces::Kind;
+use super::{Asked, Facts};
+use crate::error::Error;
+use crate::files;
+
+impl Facts {
+    /// Reads what these options need.
+    ///
+    /// # Errors
+    /// No working directory; a descriptor to keep that is not open.
+    pub fn read(root: &Path, asked: &Asked) -> Result<Self, Error> {
+        for fd in &asked.keep {
+            if !crate::sys::child::is_open(*fd) {
+                return Err(Error::new("this descriptor is not open")
+                    .errno(Errno::EBADF)
+                    .option(format!("--keep-fd {fd}")));
+            }
+        }
+        let cwd = std::env::current_dir().map_err(|error| {
+            Error::new("the working directory cannot be named")
+                .errno(Errno::from_raw(error.raw_os_error().unwrap_or(libc::ENOENT)))
+                .try_this("cd to a directory that exists")
+        })?;
+        let privileged =
+            caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_SYS_ADMIN).unwrap_or(false);
+        let mut facts = Self { cwd, privileged, ids: idmap::Facts::default() };
+        if asked.new_namespaces(&facts).has(Kind::User) {
+            facts.ids = ids(root, asked);
+        }
+        Ok(facts)
+    }
+}
+
+fn ids(root: &Path, asked: &Asked) -> idmap::Facts {
+    let own = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+    let has = |cap| caps::has_cap(None, caps::CapSet::Effective, cap).unwrap_or(false);
+    let privileged = has(caps::Capability::CAP_SETUID) && has(caps::Capability::CAP_SETGID);
+    let read = |path: &str| files::text(&root.join(path)).unwrap_or_default();
+    let mut facts = idmap::Facts { own, privileged, ..idmap::Facts::default() };
+    if privileged {
+        facts.maps =
+            (idmap::parse_map(&read("proc/self/uid_map")), idmap::parse_map(&read("proc/self/gid_map")));
+    } else if !asked.map.users.is_empty() || !asked.map.groups.is_empty() {
+        let name = user_name(&read("etc/passwd"), own.0);
+        let lent = |path: &str| idmap::parse_lent(&read(path), name.as_deref(), own.0);
+        facts.lent = (lent("etc/subuid"), lent("etc/subgid"));
+    }
+    facts
+}
+
+fn user_name(passwd: &str, uid: u32) -> Option<String> {
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    })
+}
+
+/// A namespace opened for the child.
+pub(super) fn open_namespace(path: &PathBuf) -> Result<std::os::fd::OwnedFd, Errno> {
+    let flags = nix::fcntl::OFlag::O_RDONLY | nix::fcntl::OFlag::O_CLOEXEC;
+    nix::fcntl::open(path, flags, nix::sys::stat::Mode::empty())
+}

@@ -1,0 +1,380 @@
+//! The cage: namespaces, a root directory, mounts, and settings of the process. Nothing of it is there, or costs
+//! anything, unless it was asked for.
+//!
+//! [`plan`] is pure; [`child`] does what it says, between the child's birth and the command.
+
+pub mod birth;
+pub mod child;
+mod devices;
+mod facts;
+pub mod idmap;
+pub mod mounts;
+pub mod namespaces;
+pub mod process;
+pub mod step;
+pub mod trouble;
+
+use std::ffi::{CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use crate::error::Error;
+use mounts::{Around, Builder, Wanted, Wish};
+use namespaces::{Join, Kind, Set};
+use step::{Access, CageStep, Root};
+
+/// What was asked.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Asked {
+    /// `--unshare`.
+    pub unshare: Set,
+    /// `--join`.
+    pub joins: Vec<Join>,
+    /// `--hostname`.
+    pub hostname: Option<CString>,
+    /// `--boottime-offset`, in seconds.
+    pub boottime: Option<i64>,
+    /// `--monotonic-offset`, in seconds.
+    pub monotonic: Option<i64>,
+    /// The user namespace's maps.
+    pub map: idmap::Asked,
+    /// `--as-init`.
+    pub as_init: bool,
+    /// `--root`.
+    pub root: Option<PathBuf>,
+    /// `--chroot-only`.
+    pub chroot_only: bool,
+    /// `--ephemeral`.
+    pub ephemeral: bool,
+    /// `--read-only`, `--ro /`.
+    pub read_only: bool,
+    /// Mounts, in order.
+    pub mounts: Vec<Wish>,
+    /// `--chdir`.
+    pub chdir: Option<PathBuf>,
+    /// `--umask`.
+    pub umask: Option<u32>,
+    /// `--keep-fd`.
+    pub keep: Vec<i32>,
+    /// Resource limits, priorities.
+    pub settings: Vec<process::Setting>,
+}
+
+/// What the machine has to say about it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Facts {
+    /// The caller's working directory.
+    pub cwd: PathBuf,
+    /// For a user namespace.
+    pub ids: idmap::Facts,
+    /// The caller may make namespaces and mounts without a user namespace.
+    pub privileged: bool,
+}
+
+/// What the parent has to do for the child.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Birth {
+    /// All new namespaces.
+    pub new: Set,
+    /// The maps of a new user namespace.
+    pub maps: Option<idmap::Maps>,
+    /// Namespaces to open for the child.
+    pub joins: Vec<Join>,
+    /// How many descriptors steps leave for each other.
+    pub slots: usize,
+    /// An init stands between us and the command.
+    pub init: bool,
+}
+
+/// The cage's part of the plan.
+#[derive(Clone, Debug, Default)]
+pub struct Cage {
+    /// For the parent.
+    pub birth: Birth,
+    /// From the child's birth to the working directory.
+    pub enter: Vec<CageStep>,
+    /// Resource limits and scheduling.
+    pub settings: Vec<CageStep>,
+    /// What comes right before signals and exec.
+    pub last: Vec<CageStep>,
+    /// The root directory as the caller sees it, if the command gets one of its own.
+    pub root: Option<PathBuf>,
+}
+
+impl Asked {
+    /// Is anything of this module asked for?
+    #[must_use]
+    pub fn is_asked(&self) -> bool {
+        *self != Self::default()
+    }
+
+    /// Something that only a mount namespace makes possible.
+    fn wants_mounts(&self) -> bool {
+        !self.mounts.is_empty()
+            || self.read_only
+            || self.ephemeral
+            || (self.root.is_some() && !self.chroot_only)
+    }
+
+    fn wants_maps(&self) -> bool {
+        self.map != idmap::Asked::default()
+    }
+
+    /// The namespaces to be made, those that other options imply among them.
+    fn new_namespaces(&self, facts: &Facts) -> Set {
+        let mut new = self.unshare;
+        let mut implied = |kind, wanted| {
+            if wanted {
+                new.add(kind);
+            }
+        };
+        // A pid namespace without a /proc of its own shows the wrong processes.
+        let proc = self.unshare.has(Kind::Pid) && !self.chroot_only;
+        implied(Kind::Mount, self.wants_mounts() || proc);
+        implied(Kind::Uts, self.hostname.is_some());
+        implied(Kind::Time, self.boottime.is_some() || self.monotonic.is_some());
+        implied(Kind::User, self.wants_maps());
+        let any = !new.is_empty() || self.root.is_some();
+        if any && !facts.privileged && self.joins.is_empty() {
+            new.add(Kind::User);
+        }
+        new
+    }
+
+    fn check(&self, new: Set) -> Result<(), Error> {
+        let refuse =
+            |option: &str, why: &str, way_out: &str| Err(Error::new(why).option(option).try_this(way_out));
+        if self.chroot_only && self.root.is_none() {
+            return refuse("--chroot-only", "there is no root to change to", "add --root DIR");
+        }
+        if self.chroot_only && new.has(Kind::Mount) {
+            return refuse(
+                "--chroot-only",
+                "mounts need a mount namespace, which it does without",
+                "leave --chroot-only out: --root then makes one",
+            );
+        }
+        if self.ephemeral && self.root.is_none() {
+            return refuse(
+                "--ephemeral",
+                "an overlay covers one file system, so writes to others below / would stay",
+                "name the root whose writes shall be thrown away: --root DIR --ephemeral",
+            );
+        }
+        if self.as_init && !new.has(Kind::Pid) {
+            return refuse("--as-init", "there is no pid namespace to be init of", "add --unshare pid");
+        }
+        for join in &self.joins {
+            let option = format!("--join {}", join.kind.name());
+            if new.has(join.kind) {
+                return refuse(
+                    &option,
+                    "this kind of namespace is both made new and joined",
+                    "do one of them",
+                );
+            }
+            if join.kind == Kind::Mount && self.root.is_some() {
+                return refuse(
+                    &option,
+                    "a root cannot be changed in somebody else's mount namespace",
+                    "leave --root out: the command gets the root of the namespace that it joins",
+                );
+            }
+            if new.has(Kind::User) || (new.has(Kind::Pid) && join.kind == Kind::User) {
+                return refuse(
+                    &option,
+                    "a new user namespace has no power over namespaces that exist already",
+                    "join the user namespace that they belong to: --join user=PID",
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Decides everything about the cage.
+///
+/// # Errors
+/// What cannot be had, naming the option.
+pub fn plan(asked: &Asked, facts: &Facts, wait_all: bool) -> Result<Cage, Error> {
+    let new = asked.new_namespaces(facts);
+    asked.check(new)?;
+    let mut cage = Cage { root: asked.root.clone(), ..Cage::default() };
+    cage.birth.new = new;
+    cage.birth.joins.clone_from(&asked.joins);
+    let steps = &mut cage.enter;
+    if new.has(Kind::User) {
+        let maps = idmap::plan(&asked.map, &facts.ids)?;
+        steps.push(CageStep::AwaitMaps(maps.words()));
+        if maps.become_zero {
+            steps.push(CageStep::BecomeZero);
+        }
+        cage.birth.maps = Some(maps);
+    }
+    // Through /proc, which the new root may not have.
+    let (early, settings): (Vec<_>, Vec<_>) = asked
+        .settings
+        .iter()
+        .cloned()
+        .partition(|setting| matches!(setting, process::Setting::OomScoreAdj(_)));
+    steps.extend(early.into_iter().map(CageStep::Process));
+    cage.settings = settings.into_iter().map(CageStep::Process).collect();
+    join(&asked.joins, facts, steps);
+    let joins_pid = asked.joins.iter().any(|join| join.kind == Kind::Pid);
+    cage.birth.init = joins_pid || (new.has(Kind::Pid) && !asked.as_init);
+    if joins_pid {
+        // Only a child of whoever joins is in a joined pid namespace (setns(2)).
+        steps.extend([CageStep::DieWithParent, CageStep::Init(wait_all)]);
+    }
+    if new.has(Kind::Cgroup) {
+        steps.push(CageStep::NewCgroup);
+    }
+    if new.has(Kind::Time) {
+        steps.push(CageStep::NewTime(offsets(asked)));
+    }
+    steps.extend(asked.hostname.clone().map(CageStep::Hostname));
+    if new.has(Kind::Net) {
+        steps.push(CageStep::Loopback);
+    }
+    let caller = c_path(&facts.cwd, "the working directory")?;
+    if new.has(Kind::Mount) {
+        let taken = cage.birth.maps.as_ref();
+        cage.birth.slots = mount_steps(asked, facts, new, taken, steps)?;
+    } else if let Some(root) = &asked.root {
+        cage.birth.slots = 1;
+        steps.push(CageStep::Root(Root::Directory(c_path(&facts.cwd.join(root), "--root")?)));
+        steps.push(CageStep::Chroot);
+    }
+    if new.has(Kind::Pid) {
+        steps.push(CageStep::DieWithParent);
+        if !asked.as_init {
+            steps.push(CageStep::Init(wait_all));
+        }
+    }
+    match &asked.chdir {
+        Some(dir) if asked.root.is_some() => steps.push(CageStep::Chdir(c_path(dir, "--chdir")?)),
+        Some(dir) => steps.push(CageStep::Chdir(c_path(&facts.cwd.join(dir), "--chdir")?)),
+        // The same path, but with what is mounted there now.
+        None if new.has(Kind::Mount) && asked.root.is_none() => steps.push(CageStep::Chdir(caller)),
+        None => {}
+    }
+    steps.extend(asked.umask.map(CageStep::Umask));
+    if asked.root.is_some() {
+        cage.last.push(CageStep::CloseDescriptors(asked.keep.clone()));
+    }
+    Ok(cage)
+}
+
+/// An ordinary user gets the power to join the others from the user namespace; root would lose it there.
+fn join(joins: &[Join], facts: &Facts, steps: &mut Vec<CageStep>) {
+    let mut order: Vec<usize> = (0..joins.len()).collect();
+    let is_user = |i: &usize| joins.get(*i).is_some_and(|join| join.kind == Kind::User);
+    order.sort_by_key(|i| is_user(i) == facts.privileged);
+    for index in order {
+        if let Some(join) = joins.get(index) {
+            let path = crate::error::printable(join.path.as_os_str().as_bytes());
+            steps.push(CageStep::Enter(join.kind, path, index));
+        }
+    }
+}
+
+fn offsets(asked: &Asked) -> Option<CString> {
+    let line = |clock: &str, seconds: Option<i64>| {
+        seconds.map_or_else(String::new, |seconds| format!("{clock} {seconds} 0\n"))
+    };
+    let lines = line("boottime", asked.boottime) + &line("monotonic", asked.monotonic);
+    CString::new(lines).ok().filter(|lines| !lines.is_empty())
+}
+
+/// From private propagation to the entered root; how many slots that takes.
+fn mount_steps(
+    asked: &Asked,
+    facts: &Facts,
+    new: Set,
+    maps: Option<&idmap::Maps>,
+    steps: &mut Vec<CageStep>,
+) -> Result<usize, Error> {
+    let tty_group = maps.is_none_or(|maps| {
+        maps.groups.iter().any(|range| range.inside <= 5 && 5 - range.inside < range.count)
+    });
+    let mut builder = Builder::new(Around {
+        cwd: &facts.cwd,
+        user: new.has(Kind::User),
+        pid: new.has(Kind::Pid),
+        net: new.has(Kind::Net),
+        new_root: asked.root.is_some(),
+        tty_group,
+    });
+    let asks_for_proc = asked.mounts.iter().any(|wish| matches!(wish.what, Wanted::Proc(_)));
+    if new.has(Kind::Pid) && !asks_for_proc {
+        builder.proc(false, "--unshare pid")?;
+    }
+    for wish in &asked.mounts {
+        builder.add(wish)?;
+    }
+    let root = match &asked.root {
+        None => Root::Own,
+        Some(root) => {
+            let path = c_path(&facts.cwd.join(root), "--root")?;
+            if asked.ephemeral {
+                Root::Ephemeral { lower: path, userxattr: new.has(Kind::User) }
+            } else {
+                Root::Tree(path)
+            }
+        }
+    };
+    let own = root == Root::Own;
+    steps.push(CageStep::PrivateMounts);
+    steps.extend(builder.takes);
+    if !own || asked.read_only || !builder.mounts.is_empty() {
+        steps.push(CageStep::Root(root));
+    }
+    if asked.read_only {
+        steps.push(CageStep::ReadOnlyBelow);
+    }
+    steps.extend(builder.mounts);
+    if asked.read_only {
+        steps.push(CageStep::ReadOnlyRoot);
+    }
+    steps.push(if own { CageStep::KeepRoot } else { CageStep::EnterRoot });
+    Ok(builder.slots)
+}
+
+fn c_path(path: &Path, option: &str) -> Result<CString, Error> {
+    CString::new(path.as_os_str().as_bytes())
+        .map_err(|_| Error::new("a path holds a NUL byte").option(option))
+}
+
+/// Reads a umask: octal digits.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn umask(text: &str) -> Result<u32, String> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mask @ 0..=0o777) => Ok(mask),
+        _ => Err("give octal digits, such as 022".to_owned()),
+    }
+}
+
+/// `--ro PATH` and `--rw PATH`: the path at itself; `--ro /` is the root as a whole.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn at_itself(asked: &mut Asked, value: &OsStr, access: Access, option: String) -> Result<(), String> {
+    if value == "/" {
+        return match access {
+            Access::ReadOnly => {
+                asked.read_only = true;
+                Ok(())
+            }
+            Access::AsIs => Err("the root is writable unless something else says so".to_owned()),
+        };
+    }
+    if value.is_empty() {
+        return Err("give a path".to_owned());
+    }
+    let path = PathBuf::from(value);
+    let what = Wanted::Bind { source: path.clone(), target: path, access, optional: false };
+    asked.mounts.push(Wish { option, what });
+    Ok(())
+}

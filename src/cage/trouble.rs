@@ -1,0 +1,129 @@
+//! Why a cage could not be made, in words: the kernel's answer in its situation, and the way out.
+
+use std::fs;
+
+use nix::errno::Errno;
+
+use super::namespaces::{Kind, Set};
+use super::step::{CageStep, What};
+use crate::error::Error;
+
+fn sysctl(path: &str) -> Option<String> {
+    fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
+}
+
+/// What forbids user namespaces to this caller, if it is one of the known switches.
+fn forbidden() -> Option<(&'static str, &'static str)> {
+    let known = [
+        (
+            "/proc/sys/kernel/unprivileged_userns_clone",
+            "0",
+            "kernel.unprivileged_userns_clone is 0",
+            "as root: sysctl -w kernel.unprivileged_userns_clone=1",
+        ),
+        (
+            "/proc/sys/user/max_user_namespaces",
+            "0",
+            "user.max_user_namespaces is 0",
+            "as root: sysctl -w user.max_user_namespaces=10000",
+        ),
+        (
+            "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+            "1",
+            "kernel.apparmor_restrict_unprivileged_userns is 1: AppArmor gives programs without a profile no power in a user namespace",
+            "as root: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, or give rcon a profile with 'userns,' in /etc/apparmor.d",
+        ),
+    ];
+    known
+        .into_iter()
+        .find(|(path, bad, ..)| sysctl(path).as_deref() == Some(bad))
+        .map(|(_, _, why, way_out)| (why, way_out))
+}
+
+/// The child could not be created in its namespaces.
+#[must_use]
+pub fn of_birth(new: Set, errno: Errno) -> Error {
+    let names: Vec<&str> = new.kinds().map(Kind::name).collect();
+    let error = Error::new(format!("cannot create a process in new namespaces ({})", names.join(", ")))
+        .errno(errno)
+        .option(if new.has(Kind::User) { "--unshare user" } else { "--unshare" });
+    match (errno, forbidden()) {
+        (Errno::EPERM | Errno::EACCES | Errno::ENOSPC | Errno::EUSERS, Some((why, way_out)))
+            if new.has(Kind::User) =>
+        {
+            Error { what: format!("{}: {why}", error.what), ..error }.try_this(way_out)
+        }
+        (Errno::EPERM, _) if new.has(Kind::User) => error.try_this(
+            "a security module or a seccomp filter (of a container?) forbids it, or rcon runs in a chroot: run it as root outside",
+        ),
+        (Errno::EPERM, _) => error.try_this("as root, or with a user namespace: --unshare user"),
+        (Errno::ENOSPC | Errno::EUSERS, _) => {
+            error.try_this("a limit on namespaces is reached: sysctl user | grep max_ (or 32 levels of nesting)")
+        }
+        (Errno::EINVAL, _) => {
+            error.try_this("this kernel lacks one of these kinds of namespaces: ls /proc/self/ns")
+        }
+        _ => error,
+    }
+}
+
+/// A step of the cage failed.
+#[must_use]
+pub fn of_step(step: &CageStep, new: Set, errno: Errno) -> Error {
+    let mut error = Error::new(format!("cannot {}", step.words())).errno(errno);
+    error.option = step.option().map(str::to_owned);
+    if let (true, Errno::EPERM | Errno::EACCES, Some((why, way_out))) =
+        (new.has(Kind::User), errno, forbidden())
+    {
+        error.what = format!("{} ({why})", error.what);
+        return error.try_this(way_out);
+    }
+    match way_out(step, new, errno) {
+        Some(way_out) => error.try_this(way_out),
+        None => error,
+    }
+}
+
+fn way_out(step: &CageStep, new: Set, errno: Errno) -> Option<&'static str> {
+    Some(match (step, errno) {
+        (_, Errno::ENOSYS) => {
+            "this needs openat2, open_tree and mount_setattr (Linux 5.12), which this kernel, or a seccomp filter, does not offer"
+        }
+        (CageStep::PrivateMounts | CageStep::EnterRoot, Errno::EINVAL) => {
+            "rcon itself runs in a chroot, where the kernel allows no pivot_root: use --chroot-only"
+        }
+        (CageStep::Enter(..), Errno::EPERM) => {
+            "it belongs to another user namespace: as root, or --join user= of the same process first"
+        }
+        (CageStep::Enter(..), Errno::EINVAL) => {
+            "it is a namespace of another kind, or one that we are in already"
+        }
+        (CageStep::Mount(mount), Errno::EROFS) => match mount.what {
+            What::Mask => return None,
+            _ => "the mount point is missing there: make it first (mkdir -p, or touch for a file)",
+        },
+        (CageStep::Mount(mount), Errno::EPERM) => match mount.what {
+            What::Proc { .. } => {
+                "parts of the caller's /proc are hidden (a container?), so the kernel gives it no whole one: --bind /proc"
+            }
+            What::Overlay { .. } => "an overlay in a user namespace needs Linux 5.11",
+            _ => return None,
+        },
+        (CageStep::Mount(mount), Errno::ENODEV) => match mount.what {
+            What::Overlay { .. } => "the kernel has no overlay file system: modprobe overlay",
+            _ => return None,
+        },
+        (CageStep::Root(_), Errno::ENODEV) => "the kernel has no overlay file system: modprobe overlay",
+        (
+            CageStep::Process(super::process::Setting::Nice(_) | super::process::Setting::OomScoreAdj(_)),
+            Errno::EACCES | Errno::EPERM,
+        ) => "only root may go below the caller's own value",
+        (CageStep::Process(super::process::Setting::Rlimit(..)), Errno::EPERM) => {
+            "only root may go above the caller's own hard limit (ulimit -aH)"
+        }
+        (CageStep::Chroot, Errno::EPERM) => "as root, or with a user namespace: --unshare user",
+        (CageStep::CloseDescriptors(_), Errno::EBADF) => "--keep-fd: pass only descriptors that are open",
+        (_, Errno::EPERM) if !new.has(Kind::User) => "as root, or with a user namespace: --unshare user",
+        _ => return None,
+    })
+}

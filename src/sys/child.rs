@@ -1,0 +1,284 @@
+//! Small async-signal-safe calls of the child: namespaces, names, limits, descriptors, and its own children.
+
+use std::ffi::CStr;
+
+use nix::errno::Errno;
+
+/// unshare(2).
+///
+/// # Errors
+/// The kernel's answer.
+pub fn unshare(flags: i32) -> Result<(), Errno> {
+    // SAFETY: a number.
+    Errno::result(unsafe { libc::unshare(flags) }).map(drop)
+}
+
+/// setns(2).
+///
+/// # Errors
+/// The kernel's answer.
+pub fn enter_namespace(fd: i32, kind: i32) -> Result<(), Errno> {
+    // SAFETY: numbers.
+    Errno::result(unsafe { libc::setns(fd, kind) }).map(drop)
+}
+
+/// sethostname(2).
+///
+/// # Errors
+/// The kernel's answer.
+pub fn set_hostname(name: &CStr) -> Result<(), Errno> {
+    // SAFETY: pointer and length are of one string.
+    Errno::result(unsafe { libc::sethostname(name.as_ptr(), name.count_bytes()) }).map(drop)
+}
+
+/// Brings the loopback interface of this network namespace up (netdevice(7)).
+///
+/// # Errors
+/// The kernel's answer.
+pub fn loopback_up() -> Result<(), Errno> {
+    // SAFETY: numbers.
+    let socket =
+        Errno::result(unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) })?;
+    // SAFETY: all-zero is a valid ifreq.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = *from as libc::c_char;
+    }
+    // Only IFF_UP can be set on loopback; what else it has is not touched by leaving it out.
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: the request is valid and of the type that this ioctl takes.
+    let done = Errno::result(unsafe { libc::ioctl(socket, libc::SIOCSIFFLAGS as _, &raw const request) });
+    super::mount::close(socket);
+    done.map(drop)
+}
+
+/// Writes a whole small file at once.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn write_file(path: &CStr, text: &[u8]) -> Result<(), Errno> {
+    // SAFETY: the path ends with NUL.
+    let fd = Errno::result(unsafe { libc::open(path.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC) })?;
+    let written = super::write_number(fd, text);
+    super::mount::close(fd);
+    written
+}
+
+/// Waits for one byte. `Ok(false)`: the writer is gone.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn await_byte(fd: i32) -> Result<bool, Errno> {
+    let mut byte = 0_u8;
+    loop {
+        // SAFETY: one byte to write to.
+        match Errno::result(unsafe { libc::read(fd, (&raw mut byte).cast(), 1) }) {
+            Err(Errno::EINTR) => {}
+            other => return other.map(|n| n == 1),
+        }
+    }
+}
+
+/// Gives up all supplementary groups, and becomes user and group 0 of this user namespace.
+///
+/// # Errors
+/// The kernel's answer; EINVAL: 0 is not mapped.
+pub fn become_zero() -> Result<(), Errno> {
+    // SAFETY: no list for a length of 0. Refused (EPERM) where the map was written by an ordinary user.
+    let dropped = Errno::result(unsafe { libc::setgroups(0, std::ptr::null()) });
+    if let Err(errno) = dropped
+        && errno != Errno::EPERM
+    {
+        return Err(errno);
+    }
+    // SAFETY: numbers.
+    Errno::result(unsafe { libc::setresgid(0, 0, 0) })?;
+    // SAFETY: numbers.
+    Errno::result(unsafe { libc::setresuid(0, 0, 0) }).map(drop)
+}
+
+/// Asks to be killed when the parent dies, and makes sure that it has not already: `report` is a pipe that only
+/// the parent reads.
+///
+/// # Errors
+/// ESRCH: the parent is gone.
+pub fn die_with_parent(report: i32) -> Result<(), Errno> {
+    // SAFETY: numbers.
+    Errno::result(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) })?;
+    let mut set = [libc::pollfd { fd: report, events: 0, revents: 0 }];
+    // SAFETY: an array of one pollfd.
+    unsafe { libc::poll(set.as_mut_ptr(), 1, 0) };
+    if set.iter().any(|one| one.revents & (libc::POLLERR | libc::POLLHUP) != 0) {
+        return Err(Errno::ESRCH);
+    }
+    Ok(())
+}
+
+/// chdir(2).
+///
+/// # Errors
+/// The kernel's answer.
+pub fn change_directory(path: &CStr) -> Result<(), Errno> {
+    // SAFETY: the path ends with NUL.
+    Errno::result(unsafe { libc::chdir(path.as_ptr()) }).map(drop)
+}
+
+/// umask(2); returns the mask before.
+pub fn set_umask(mask: u32) -> u32 {
+    // SAFETY: a number.
+    unsafe { libc::umask(mask) }
+}
+
+/// Marks all descriptors from `first` on to be closed by exec (close_range(2), Linux 5.11).
+///
+/// # Errors
+/// The kernel's answer.
+pub fn close_on_exec_from(first: u32) -> Result<(), Errno> {
+    // SAFETY: numbers.
+    let done = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    Errno::result(done).map(drop)
+}
+
+/// Keeps a descriptor open over exec.
+///
+/// # Errors
+/// EBADF: it is not open.
+pub fn keep_over_exec(fd: i32) -> Result<(), Errno> {
+    // SAFETY: numbers.
+    Errno::result(unsafe { libc::fcntl(fd, libc::F_SETFD, 0) }).map(drop)
+}
+
+/// Closes all descriptors but one. What an old kernel (before 5.9) refuses is closed one by one.
+pub fn close_all_but(kept: i32) {
+    let closed = |first: u32, last: u32| {
+        // SAFETY: numbers; nothing in this process uses them any more.
+        first > last || unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } == 0
+    };
+    if let Ok(number) = u32::try_from(kept)
+        && number > 0
+        && closed(0, number - 1)
+        && closed(number + 1, u32::MAX)
+    {
+        return;
+    }
+    for fd in (0..4096).filter(|fd| *fd != kept) {
+        super::mount::close(fd);
+    }
+}
+
+/// A child that goes on from here as a copy: `None` in it.
+///
+/// # Errors
+/// EAGAIN: too many processes.
+pub fn fork() -> Result<Option<i32>, Errno> {
+    // Not the C library's: that one takes locks. There is one thread, so a copied address space is sound.
+    // SAFETY: without CLONE_VM and a stack of its own this is fork(2).
+    let pid = Errno::result(unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) })?;
+    Ok((pid != 0).then_some(pid as i32))
+}
+
+/// The tiny init's part, pid 1 of a pid namespace: passes signals on to `lead`, reaps whatever ends, writes each
+/// wait status of the lead to `status`, and leaves when it has ended; with `wait_all`, when no process is left.
+///
+/// The kernel kills all that is left in the namespace when pid 1 ends.
+pub fn serve_as_init(lead: i32, status: i32, wait_all: bool) -> ! {
+    // Its memory and descriptors are not the cage's business: ptrace(2) of it now needs CAP_SYS_PTRACE outside.
+    // SAFETY: numbers.
+    unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0) };
+    close_all_but(status);
+    // SAFETY: all-zero is a valid set, which is filled next.
+    let mut all: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: a valid set.
+    unsafe { libc::sigfillset(&raw mut all) };
+    // Blocked signals wait to be taken; unblocked and without a handler they would be dropped (pid_namespaces(7)).
+    // SAFETY: a valid set, and no interest in the old one.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut()) };
+    // SAFETY: no arguments. A keeper outside of a joined namespace is not pid 1, and must never signal all.
+    let wait_all = wait_all && unsafe { libc::getpid() } == 1;
+    let mut lead_lives = true;
+    loop {
+        loop {
+            let mut answer = 0;
+            let flags = libc::WNOHANG | libc::WUNTRACED;
+            // SAFETY: a variable of the right type, and no interest in usage.
+            let pid = unsafe { libc::wait4(-1, &raw mut answer, flags, std::ptr::null_mut()) };
+            if pid == lead {
+                // The supervisor may be gone: then this process is about to be killed.
+                let told = super::write_number(status, &answer.to_ne_bytes());
+                if libc::WIFSTOPPED(answer) {
+                    continue;
+                }
+                lead_lives = false;
+                if told.is_err() || !wait_all {
+                    super::leave(0);
+                }
+            } else if pid == 0 {
+                break;
+            } else if pid < 0 {
+                super::leave(0);
+            }
+        }
+        // SAFETY: all-zero is a valid siginfo.
+        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        // SAFETY: a valid set and a siginfo to write to.
+        let signal = unsafe { libc::sigwaitinfo(&raw const all, &raw mut info) };
+        // What the kernel's terminal driver sends reaches the whole foreground group, the lead included; and the
+        // lead knows what it has sent itself.
+        // SAFETY: for a signal that a process sent this is its number here, 0 from outside; else no matter.
+        let own = unsafe { info.si_pid() } == lead;
+        if signal > 0 && signal != libc::SIGCHLD && info.si_code != libc::SI_KERNEL && !own {
+            // SAFETY: numbers; the lead is our child and not reaped yet. -1: all in the namespace but us.
+            unsafe { libc::kill(if lead_lives { lead } else { -1 }, signal) };
+        }
+    }
+}
+
+/// setrlimit(2), by number: the names' type differs between C libraries.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn set_rlimit(number: u32, soft: u64, hard: u64) -> Result<(), Errno> {
+    let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
+    let none = std::ptr::null_mut::<libc::rlimit64>();
+    // SAFETY: a valid limit, and no interest in the old one.
+    Errno::result(unsafe { libc::syscall(libc::SYS_prlimit64, 0, number, &raw const limit, none) }).map(drop)
+}
+
+/// setpriority(2) of this process.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn set_nice(value: i32) -> Result<(), Errno> {
+    // SAFETY: numbers.
+    Errno::result(unsafe { libc::syscall(libc::SYS_setpriority, libc::PRIO_PROCESS, 0, value) }).map(drop)
+}
+
+/// ioprio_set(2) of this process.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn set_ionice(class: u16, level: u16) -> Result<(), Errno> {
+    const WHO_PROCESS: i32 = 1;
+    let value = (i32::from(class) << 13) | i32::from(level);
+    // SAFETY: numbers.
+    Errno::result(unsafe { libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, 0, value) }).map(drop)
+}
+
+/// sched_setscheduler(2) of this process.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn set_scheduler(policy: i32, priority: i32) -> Result<(), Errno> {
+    let parameter: i32 = priority;
+    // The kernel's sched_param is one int.
+    // SAFETY: a valid parameter.
+    let done = unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, policy, &raw const parameter) };
+    Errno::result(done).map(drop)
+}
+
+/// Is this descriptor open?
+#[must_use]
+pub fn is_open(fd: i32) -> bool {
+    // SAFETY: numbers.
+    unsafe { libc::fcntl(fd, libc::F_GETFD) >= 0 }
+}

@@ -1,0 +1,579 @@
+//! Namespaces, root and mounts, proved by what the command inside can see and do.
+
+use crate::{
+    case::Case,
+    needs::Need,
+    support::{Run, rcon, run, slow},
+};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt, symlink},
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+pub(crate) fn tests() -> Vec<Case> {
+    use Need::{Overlay, Root, Userns};
+    vec![
+        Case::new("cage::pid_statuses_are_exact", &[Root], pid_statuses_are_exact),
+        Case::new("cage::pid_shows_its_own_proc", &[Root], pid_shows_its_own_proc),
+        Case::new("cage::init_reaps", &[Root], init_reaps),
+        Case::new("cage::init_passes_signals_on", &[Root], init_passes_signals_on),
+        Case::new("cage::as_init_is_pid_one", &[Root], as_init_is_pid_one),
+        Case::new("cage::dies_with_the_wrapper", &[Root], dies_with_the_wrapper),
+        Case::new("cage::wait_all_waits_inside", &[Root], wait_all_waits_inside),
+        Case::new("cage::stops_and_goes_on", &[Root], stops_and_goes_on),
+        Case::new("cage::root_is_all_there_is", &[Root], root_is_all_there_is),
+        Case::new("cage::root_closes_descriptors", &[Root], root_closes_descriptors),
+        Case::new("cage::binds_in_order", &[Root], binds_in_order),
+        Case::new("cage::read_only_is_recursive", &[Root], read_only_is_recursive),
+        Case::new("cage::hostile_links_stay_inside", &[Root], hostile_links_stay_inside),
+        Case::new("cage::minimal_dev_works", &[Root], minimal_dev_works),
+        Case::new("cage::proc_of_a_root_is_guarded", &[Root], proc_of_a_root_is_guarded),
+        Case::new("cage::masks_hide", &[Root], masks_hide),
+        Case::new("cage::private_tmp", &[Root], private_tmp),
+        Case::new("cage::ephemeral_changes_nothing", &[Root, Overlay], ephemeral_changes_nothing),
+        Case::new("cage::overlay_keeps_writes_above", &[Root, Overlay], overlay_keeps_writes_above),
+        Case::new("cage::names_and_clocks", &[Root], names_and_clocks),
+        Case::new("cage::loopback_is_up", &[Root], loopback_is_up),
+        Case::new("cage::joins", &[Root], joins),
+        Case::new("cage::cgroup_root_is_the_commands_group", &[Root, Need::Cgroup], cgroup_root),
+        Case::new("cage::user_namespace_of_root", &[Root, Userns], user_namespace_of_root),
+        Case::new("cage::settings_hold", &[Root], settings_hold),
+        Case::new("cage::nothing_stays_mounted", &[Root, Overlay], nothing_stays_mounted),
+    ]
+}
+
+/// A root directory made of busybox.
+pub(crate) struct Busybox {
+    dir: tempfile::TempDir,
+}
+
+impl Busybox {
+    pub(crate) fn new() -> Self {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
+        for name in ["bin", "etc", "proc", "tmp", "srv", "var/tmp", "dev", "sys"] {
+            fs::create_dir_all(dir.path().join(name)).expect("mkdir");
+        }
+        let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| Path::new(path).exists());
+        fs::copy(busybox.expect("busybox is installed"), dir.path().join("bin/busybox")).expect("copy");
+        symlink("busybox", dir.path().join("bin/sh")).expect("link");
+        fs::write(dir.path().join("etc/name"), "the cage\n").expect("write");
+        Self { dir }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// `rcon --root … OPTIONS -- sh -c SCRIPT`, with busybox's programs as the shell's own.
+    fn sh(&self, options: &[&str], script: &str) -> Run {
+        let run = rcon(["--root"]).args([self.path()]).args(options);
+        run.args(["--env", "PATH=/bin", "--", "/bin/sh", "-c"]).args([prefixed(script)])
+    }
+}
+
+/// Debian's busybox runs its programs from the shell only by name: a function each.
+fn prefixed(script: &str) -> String {
+    let names = [
+        "cat", "ls", "touch", "mkdir", "sleep", "grep", "head", "hostname", "id", "ps", "pwd", "readlink",
+        "rm", "stat", "wc", "dd", "sort", "true", "ln", "mount", "chmod", "cut", "ip", "env",
+    ];
+    let functions: String =
+        names.iter().map(|name| format!("{name}() {{ busybox {name} \"$@\"; }}; ")).collect();
+    functions + script
+}
+
+/// Every file's name, mode, owner, time and content.
+fn fingerprint(dir: &Path) -> BTreeMap<PathBuf, (u32, u32, u64, i64, Vec<u8>)> {
+    let mut found = BTreeMap::new();
+    let mut todo = vec![dir.to_owned()];
+    while let Some(path) = todo.pop() {
+        let meta = fs::symlink_metadata(&path).expect("stat");
+        let content = if meta.is_file() { fs::read(&path).expect("read") } else { Vec::new() };
+        if meta.is_dir() {
+            todo.extend(fs::read_dir(&path).expect("list").map(|entry| entry.expect("entry").path()));
+        }
+        found.insert(path, (meta.mode(), meta.uid(), meta.size(), meta.mtime_nsec(), content));
+    }
+    found
+}
+
+fn pid_statuses_are_exact() {
+    for (script, status) in
+        [("exit 0", 0), ("exit 42", 42), ("exit 125", 125), ("kill -9 $$", 137), ("kill -15 $$", 143)]
+    {
+        for options in
+            [&["--unshare", "pid"][..], &["--unshare", "pid", "--unshare", "mount,uts,ipc,net"][..]]
+        {
+            let out = rcon(options).args(["--", "sh", "-c", script]).run();
+            assert_eq!(out.shell_status(), status, "{out}");
+            assert_eq!(out.stderr, "", "{out}");
+        }
+    }
+    let out = rcon(["--unshare", "pid", "--", "/nonexistent"]).run();
+    assert_eq!(out.shell_status(), 127, "{out}");
+}
+
+fn pid_shows_its_own_proc() {
+    let out = rcon(["--unshare", "pid", "--", "sh", "-c", "echo $$; ls -d /proc/[0-9]*"]).run();
+    // the init and the shell, which has not started ls yet when it lists
+    assert_eq!(out.stdout, "2\n/proc/1\n/proc/2\n", "{out}");
+}
+
+fn init_reaps() {
+    // A grandchild whose parent is gone ends: nobody but the init can reap it.
+    let script = "(sleep 0.1 & exec true) & (sleep 0.1 & exec true) & wait; sleep 0.5; \
+                  grep -c '^State:.Z' /proc/[0-9]*/status | grep -v ':0$'; echo end";
+    let out = rcon(["--unshare", "pid", "--", "sh", "-c", script]).run();
+    assert_eq!(out.stdout, "end\n", "zombies: {out}");
+}
+
+fn init_passes_signals_on() {
+    for (signal, name) in [(Signal::SIGTERM, "TERM"), (Signal::SIGHUP, "HUP"), (Signal::SIGUSR1, "USR1")] {
+        let script =
+            format!("trap 'echo got {name}; exit 7' {name}; echo ready; while :; do sleep 0.05; done");
+        let mut run = rcon(["--unshare", "pid", "--", "sh", "-c", &script]).start();
+        run.wait_for("ready");
+        kill(Pid::from_raw(run.child.id() as i32), signal).expect("kill");
+        let out = run.finish();
+        assert_eq!(
+            (out.shell_status(), out.stdout.as_str()),
+            (7, format!("ready\ngot {name}\n").as_str()),
+            "{out}"
+        );
+    }
+    let mut run = rcon(["--unshare", "pid", "--", "sh", "-c", "echo ready; exec sleep 100"]).start();
+    run.wait_for("ready");
+    kill(Pid::from_raw(run.child.id() as i32), Signal::SIGTERM).expect("kill");
+    assert_eq!(run.finish().shell_status(), 128 + 15);
+}
+
+fn as_init_is_pid_one() {
+    let out = rcon(["--unshare", "pid", "--as-init", "--", "sh", "-c", "echo $$; exit 9"]).run();
+    assert_eq!((out.stdout.as_str(), out.shell_status()), ("1\n", 9), "{out}");
+    let out = rcon(["--as-init", "--", "true"]).run();
+    assert_eq!(out.shell_status(), 125, "{out}");
+    assert!(out.stderr.contains("--as-init") && out.stderr.contains("--unshare pid"), "{out}");
+}
+
+/// Processes whose command line holds this word.
+fn holding(word: &str) -> Vec<String> {
+    let entries = fs::read_dir("/proc").expect("/proc").flatten();
+    let own = std::process::id().to_string();
+    entries
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| name.bytes().all(|b| b.is_ascii_digit()) && *name != own)
+        .filter(|pid| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).contains(word)
+        })
+        .collect()
+}
+
+fn eventually(what: &str, mut check: impl FnMut() -> bool) {
+    let deadline = Instant::now() + slow(Duration::from_secs(5));
+    while !check() {
+        assert!(Instant::now() < deadline, "{what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn dies_with_the_wrapper() {
+    let mark = format!("cage-mark-{}", std::process::id());
+    for extra in [&["--unshare", "pid"][..], &["--unshare", "pid", "--as-init"][..]] {
+        // One that left its session and its parents: only the namespace's end reaches it.
+        let script = format!(
+            "setsid sh -c 'sleep 300 # {mark}' & setsid sh -c 'trap : TERM HUP; sleep 300; : {mark}' & echo ready; wait"
+        );
+        let mut run = rcon(extra).args(["--", "sh", "-c", &script]).start();
+        run.wait_for("ready");
+        eventually("they run", || holding(&mark).len() >= 3);
+        run.child.kill().expect("SIGKILL");
+        drop(run.finish());
+        eventually("the whole namespace dies with rcon", || holding(&mark).is_empty());
+    }
+}
+
+fn wait_all_waits_inside() {
+    let out =
+        rcon(["--wait-all", "--unshare", "pid", "--", "sh", "-c", "(sleep 0.3; echo late) & exit 3"]).run();
+    assert_eq!((out.stdout.as_str(), out.shell_status()), ("late\n", 3), "{out}");
+    let out = rcon(["--unshare", "pid", "--", "sh", "-c", "(sleep 1; echo late) & exit 3"]).run();
+    assert_eq!((out.stdout.as_str(), out.shell_status()), ("", 3), "{out}");
+}
+
+fn stops_and_goes_on() {
+    // Without a terminal nobody would wake rcon: the command alone is stopped, and woken from outside.
+    let mut run = rcon(["--unshare", "pid", "--", "sh", "-c", "echo ready; kill -STOP $$; echo on"]).start();
+    run.wait_for("ready");
+    thread::sleep(slow(Duration::from_millis(100)));
+    assert_eq!(run.said(), "ready\n", "it is stopped");
+    kill(Pid::from_raw(run.child.id() as i32), Signal::SIGCONT).expect("kill");
+    let out = run.finish();
+    assert_eq!((out.stdout.as_str(), out.shell_status()), ("ready\non\n", 0), "{out}");
+}
+
+fn root_is_all_there_is() {
+    let root = Busybox::new();
+    let out = root.sh(&[], "ls /; cat /etc/name; pwd; cd ..; pwd; ls ../../..").run();
+    let listing = "bin\ndev\netc\nproc\nsrv\nsys\ntmp\nvar\n";
+    assert_eq!(out.stdout, format!("{listing}the cage\n/\n/\n{listing}"), "{out}");
+    let out = root.sh(&["--chdir", "/srv"], "pwd").run();
+    assert_eq!(out.stdout, "/srv\n", "{out}");
+    let out = root.sh(&["--chroot-only"], "cat /etc/name; pwd").run();
+    assert_eq!(out.stdout, "the cage\n/\n", "{out}");
+    let out = rcon(["--root", "/nonexistent", "--", "true"]).run();
+    assert_eq!(out.shell_status(), 125, "{out}");
+    assert!(out.stderr.starts_with("rcon: --root: cannot take /nonexistent as the new root"), "{out}");
+    // A root whose name is a link elsewhere is that elsewhere.
+    let link = tempfile::tempdir().expect("temporary directory");
+    symlink(root.path(), link.path().join("to")).expect("link");
+    let out = rcon(["--root"])
+        .args([link.path().join("to")])
+        .args(["--", "/bin/busybox", "cat", "/etc/name"])
+        .run();
+    assert_eq!(out.stdout, "the cage\n", "{out}");
+}
+
+fn root_closes_descriptors() {
+    let root = Busybox::new();
+    let leak = |options: &str| {
+        let path = root.path().display();
+        let line = format!(
+            "exec 7</ 8</etc; exec \"$0\" --root {path} {options} --proc -- /bin/busybox ls /proc/self/fd"
+        );
+        run("sh").args(["-c", &line, crate::support::RCON]).run()
+    };
+    // 3 is the listing itself
+    assert_eq!(leak("").stdout, "0\n1\n2\n3\n");
+    assert_eq!(leak("--keep-fd 8").stdout, "0\n1\n2\n3\n8\n");
+    let out = rcon(["--root"]).args([root.path()]).args(["--keep-fd", "99", "--", "/bin/busybox"]).run();
+    assert_eq!(out.shell_status(), 125, "{out}");
+    assert!(out.stderr.contains("--keep-fd 99: this descriptor is not open"), "{out}");
+}
+
+fn binds_in_order() {
+    let root = Busybox::new();
+    let data = tempfile::tempdir().expect("temporary directory");
+    fs::write(data.path().join("file"), "from outside\n").expect("write");
+    let bind = format!("{}:/srv/data", data.path().display());
+    let single = format!("{}/file:/etc/new/file", data.path().display());
+    let options = ["--tmpfs", "/srv:1M", "--bind", &bind, "--tmpfs", "/etc", "--ro-bind", &single];
+    let script = "cat /srv/data/file /etc/new/file; ls /etc; echo more >/srv/data/more; echo no >/etc/new/file; \
+                  dd if=/dev/zero of=/srv/big bs=1M count=2 2>/dev/null || echo full";
+    let out = root.sh(&[&options[..], &["--dev", "minimal"]].concat(), script).run();
+    assert_eq!(out.stdout, "from outside\nfrom outside\nnew\nfull\n", "{out}");
+    assert!(out.stderr.contains("Read-only file system"), "{out}");
+    assert_eq!(fs::read_to_string(data.path().join("more")).expect("written outside"), "more\n");
+    // Mounts made inside mounts do not appear in the root itself.
+    assert_eq!(fs::read_dir(root.path().join("srv")).expect("list").count(), 0);
+    let out = root.sh(&["--bind", "/nonexistent:/srv"], "true").run();
+    assert_eq!(out.shell_status(), 125, "{out}");
+    assert!(out.stderr.contains("--bind /nonexistent:/srv") && out.stderr.contains("No such file"), "{out}");
+}
+
+fn read_only_is_recursive() {
+    let root = Busybox::new();
+    // A tree with a mount in it, all inside of a namespace of its own.
+    let script = "mount -t tmpfs t /mnt && mkdir -p /mnt/sub && mount -t tmpfs t /mnt/sub && \
+                  for o in '--ro-bind /mnt:/srv' '--bind /mnt:/srv'; do \
+                  \"$0\" --root \"$1\" $o -- /bin/busybox touch /srv/x /srv/sub/x; done; ls /mnt/x /mnt/sub/x";
+    let out = rcon(["--unshare", "mount", "--", "sh", "-c", script, crate::support::RCON])
+        .args([root.path()])
+        .run();
+    assert_eq!(out.stderr.matches("Read-only file system").count(), 2, "{out}");
+    assert_eq!(out.stdout, "/mnt/sub/x\n/mnt/x\n", "{out}");
+    let out = root.sh(&["--read-only", "--tmpfs", "/tmp"], "touch /x; touch /tmp/x && echo tmp").run();
+    assert_eq!(out.stdout, "tmp\n", "{out}");
+    assert!(out.stderr.contains("Read-only file system"), "{out}");
+    // Without a root: all of the host is read-only, but for one place.
+    let place = tempfile::tempdir().expect("temporary directory");
+    let script =
+        "touch here && ! touch /etc/rcon-was-here 2>/dev/null && ! touch /dev/shm/rcon-was-here 2>/dev/null";
+    let mut run = rcon(["--ro", "/", "--rw", ".", "--", "sh", "-c", script]);
+    run.command.current_dir(place.path());
+    let out = run.run();
+    assert_eq!(out.shell_status(), 0, "{out}");
+    assert!(place.path().join("here").exists() && !Path::new("/etc/rcon-was-here").exists());
+}
+
+fn hostile_links_stay_inside() {
+    let root = Busybox::new();
+    let outside = tempfile::tempdir().expect("temporary directory");
+    let before = fingerprint(outside.path());
+    symlink(outside.path(), root.path().join("absolute")).expect("link");
+    let up =
+        format!("../../../../../../../../{}", outside.path().strip_prefix("/").expect("absolute").display());
+    symlink(&up, root.path().join("upwards")).expect("link");
+    symlink(outside.path().join("made"), root.path().join("dangling")).expect("link");
+    symlink("/proc/self/root", root.path().join("magic")).expect("link");
+    for target in ["/absolute", "/upwards", "/absolute/below", "/upwards/below", "/dangling", "/magic/tmp/x"]
+    {
+        let mount = format!("{target}:1M");
+        // Whether it is refused or lands inside does not matter; where it may not land does.
+        drop(root.sh(&["--tmpfs", &mount], "true").run());
+        let bind = format!("/etc/passwd:{target}/f");
+        drop(root.sh(&["--bind", &bind], "true").run());
+        assert_eq!(fingerprint(outside.path()), before, "{target} was followed out of the root");
+    }
+    // Inside, a link means what it means to the command.
+    symlink("/srv", root.path().join("inner")).expect("link");
+    let out = root.sh(&["--tmpfs", "/inner/deep"], "touch /srv/deep/x && ls /inner/deep").run();
+    assert_eq!(out.stdout, "x\n", "{out}");
+}
+
+fn minimal_dev_works() {
+    let root = Busybox::new();
+    let script = "echo x >/dev/null && head -c 4 /dev/zero | wc -c && head -c 3 /dev/urandom | wc -c; \
+                  echo x >/dev/full || echo full; ls /dev; stat -c %t:%T /dev/null; touch /dev/shm/x && echo shm; \
+                  echo err >/dev/stderr; ls /dev/pts";
+    for options in [&["--dev", "minimal", "--proc"][..], &["--unshare", "user,pid", "--dev", "minimal"][..]] {
+        let out = root.sh(options, script).run();
+        let names = "fd\nfull\nnull\nptmx\npts\nrandom\nshm\nstderr\nstdin\nstdout\ntty\nurandom\nzero\n";
+        assert_eq!(out.stdout, format!("4\n3\nfull\n{names}1:3\nshm\nptmx\n"), "{out}");
+        assert!(out.stderr.ends_with("err\n"), "{out}");
+    }
+}
+
+fn proc_of_a_root_is_guarded() {
+    let root = Busybox::new();
+    let script = "echo x >/proc/sys/kernel/core_pattern; cat /proc/keys /proc/timer_list | wc -c";
+    let out = root.sh(&["--proc"], script).run();
+    assert!(out.stderr.contains("Read-only file system"), "{out}");
+    assert_eq!(out.stdout, "0\n", "{out}");
+    let out = root.sh(&["--proc=full"], "cat /proc/timer_list | head -c 5 | wc -c").run();
+    assert_eq!(out.stdout, "5\n", "{out}");
+}
+
+fn masks_hide() {
+    let root = Busybox::new();
+    fs::create_dir(root.path().join("etc/secret")).expect("mkdir");
+    fs::write(root.path().join("etc/secret/key"), "k").expect("write");
+    let options = ["--mask", "/etc/secret", "--mask", "/etc/name", "--mask", "/etc/nonexistent"];
+    let out =
+        root.sh(&options, "ls /etc/secret; cat /etc/name; echo x >/etc/name; touch /etc/secret/x").run();
+    assert_eq!(out.stdout, "", "{out}");
+    assert_eq!(out.stderr.matches("Read-only file system").count(), 2, "{out}");
+}
+
+fn private_tmp() {
+    let name = format!("rcon-private-{}", std::process::id());
+    let script = format!("ls -A /tmp /var/tmp | grep -v '^/\\|^$'; touch /tmp/{name} /var/tmp/{name}");
+    let out = rcon(["--private-tmp", "--", "sh", "-c", &script]).run();
+    assert_eq!((out.stdout.as_str(), out.shell_status()), ("", 0), "{out}");
+    assert!(!Path::new("/tmp").join(&name).exists() && !Path::new("/var/tmp").join(&name).exists());
+}
+
+fn ephemeral_changes_nothing() {
+    let root = Busybox::new();
+    let before = fingerprint(root.path());
+    let script = "echo changed >/etc/name; rm -r /srv; mkdir /srv; touch /srv/x /bin/new; chmod 700 /bin/busybox; cat /etc/name";
+    let out = root.sh(&["--ephemeral", "--proc", "--dev", "minimal"], script).run();
+    assert_eq!((out.stdout.as_str(), out.shell_status()), ("changed\n", 0), "{out}");
+    assert!(fingerprint(root.path()) == before, "the root has changed");
+    let mut run = root.sh(&["--ephemeral", "--unshare", "pid"], &format!("{script}; sleep 300")).start();
+    run.wait_for("changed");
+    run.child.kill().expect("SIGKILL");
+    drop(run.finish());
+    assert!(fingerprint(root.path()) == before, "the root has changed after SIGKILL");
+}
+
+fn overlay_keeps_writes_above() {
+    let root = Busybox::new();
+    let place = tempfile::tempdir().expect("temporary directory");
+    for name in ["one", "two", "a,b\\c", "upper", "upper.work"] {
+        fs::create_dir(place.path().join(name)).expect("mkdir");
+    }
+    fs::write(place.path().join("one/file"), "one\n").expect("write");
+    fs::write(place.path().join("two/file"), "two\n").expect("write");
+    fs::write(place.path().join("a,b\\c/other"), "other\n").expect("write");
+    let path = |name: &str| place.path().join(name).display().to_string();
+    let overlay = format!("{}:{}:{}:/srv", path("one"), path("two"), path("a,b\\c"));
+    let script = "cat /srv/file /srv/other; echo new >/srv/file";
+    let out = root.sh(&["--overlay", &overlay], script).run();
+    assert_eq!(out.stdout, "one\nother\n", "{out}");
+    assert!(out.stderr.contains("Read-only file system"), "{out}");
+    let out = root.sh(&["--overlay", &overlay, "--upper", &path("upper")], script).run();
+    assert_eq!((out.stdout.as_str(), out.stderr.as_str()), ("one\nother\n", ""), "{out}");
+    assert_eq!(fs::read_to_string(place.path().join("upper/file")).expect("upper"), "new\n");
+    assert_eq!(fs::read_to_string(place.path().join("one/file")).expect("lower"), "one\n");
+}
+
+fn names_and_clocks() {
+    let before = fs::read_to_string("/proc/sys/kernel/hostname").expect("hostname");
+    let out = rcon(["--hostname", "inside", "--", "cat", "/proc/sys/kernel/hostname"]).run();
+    assert_eq!(out.stdout, "inside\n", "{out}");
+    assert_eq!(fs::read_to_string("/proc/sys/kernel/hostname").expect("hostname"), before);
+    let uptime = |text: &str| text.split('.').next().and_then(|n| n.parse::<u64>().ok()).expect("uptime");
+    let here = uptime(&fs::read_to_string("/proc/uptime").expect("uptime"));
+    for options in
+        [&["--boottime-offset", "100days"][..], &["--boottime-offset", "100days", "--unshare", "pid"][..]]
+    {
+        let out = rcon(options).args(["--", "cat", "/proc/uptime"]).run();
+        let there = uptime(&out.stdout);
+        assert!((8_640_000..8_641_000).contains(&(there - here)), "{here} and {out}");
+    }
+}
+
+fn loopback_is_up() {
+    let script = "cat /proc/net/dev | grep -c :; grep -c 00000001 /proc/net/if_inet6; ip -o addr show lo 2>/dev/null | grep -c 127.0.0.1/8";
+    let out = rcon(["--unshare", "net", "--", "sh", "-c", script]).run();
+    let mut lines = out.stdout.lines();
+    let devices: u32 = lines.next().and_then(|n| n.parse().ok()).expect("devices");
+    assert!(devices < 10, "{out}");
+    // An address appears on an interface that is up.
+    assert!(out.stdout.lines().skip(1).any(|line| line == "1"), "{out}");
+}
+
+fn joins() {
+    let mut other = rcon([
+        "--unshare",
+        "uts,net,ipc",
+        "--hostname",
+        "joined",
+        "--",
+        "sh",
+        "-c",
+        "echo pid=$$; exec sleep 300",
+    ])
+    .start();
+    other.wait_for("pid=");
+    let pid = other.said().trim().trim_start_matches("pid=").to_owned();
+    let out = rcon(["--join", &format!("uts={pid}"), "--", "cat", "/proc/sys/kernel/hostname"]).run();
+    assert_eq!(out.stdout, "joined\n", "{out}");
+    let path = format!("net=/proc/{pid}/ns/net");
+    let out =
+        rcon(["--join", &path, "--", "readlink", "/proc/self/ns/net", &format!("/proc/{pid}/ns/net")]).run();
+    let lines: Vec<&str> = out.stdout.lines().collect();
+    assert!(lines.len() == 2 && lines[0] == lines[1], "{out}");
+    // Without a pid namespace only the command's own end ends it.
+    kill(Pid::from_raw(other.child.id() as i32), Signal::SIGTERM).expect("kill");
+    drop(other.finish());
+
+    let mut other = rcon(["--unshare", "pid", "--", "sh", "-c", "echo ready; exec sleep 300"]).start();
+    other.wait_for("ready");
+    let init =
+        fs::read_to_string(format!("/proc/{0}/task/{0}/children", other.child.id())).expect("children");
+    let options = [format!("pid={}", init.trim()), format!("mount={}", init.trim())];
+    let out = rcon([
+        "--join",
+        &options[0],
+        "--join",
+        &options[1],
+        "--",
+        "sh",
+        "-c",
+        "ls -d /proc/[0-9]*; kill -9 $$",
+    ])
+    .run();
+    assert!(out.stdout.starts_with("/proc/1\n/proc/2\n") && out.stdout.lines().count() < 6, "{out}");
+    assert_eq!(out.shell_status(), 137, "{out}");
+    other.child.kill().expect("kill");
+    drop(other.finish());
+    let out = rcon(["--join", "net=/etc/passwd", "--", "true"]).run();
+    assert_eq!(out.shell_status(), 125, "{out}");
+    assert!(out.stderr.contains("of another kind"), "{out}");
+}
+
+fn cgroup_root() {
+    let out = rcon(["--pids", "20", "--unshare", "cgroup,pid", "--", "cat", "/proc/self/cgroup"]).run();
+    assert!(out.stdout.lines().any(|line| line.ends_with(":/")), "{out}");
+    assert!(!out.stdout.contains("rcon-"), "{out}");
+}
+
+fn user_namespace_of_root() {
+    let out = rcon(["--unshare", "user", "--", "cat", "/proc/self/uid_map"]).run();
+    assert_eq!(out.stdout.split_whitespace().collect::<Vec<_>>(), ["0", "0", "4294967295"], "{out}");
+    let out =
+        rcon(["--map-users", "0:100000:65536", "--", "sh", "-c", "id -u; id -G; cat /proc/self/uid_map"])
+            .run();
+    assert_eq!(
+        out.stdout.split_whitespace().collect::<Vec<_>>(),
+        ["0", "0", "0", "100000", "65536"],
+        "{out}"
+    );
+    let out = rcon(["--map-user", "42", "--map-group", "43", "--", "sh", "-c", "id -u; id -g"]).run();
+    assert_eq!(out.stdout, "42\n43\n", "{out}");
+    // It is no root of the host.
+    let root = Busybox::new();
+    let options = ["--map-users", "0:100000:65536", "--unshare", "all", "--dev", "minimal"];
+    let out = root.sh(&options, "id -u; touch /x; ls -d /proc/[0-9]* | wc -l").run();
+    assert!(out.stdout.starts_with("0\n") && out.stderr.contains("Permission denied"), "{out}");
+}
+
+fn settings_hold() {
+    let script = "ulimit -n; ulimit -Hn; cut -d' ' -f19 /proc/self/stat; cat /proc/self/oom_score_adj; umask; cut -d' ' -f41 /proc/self/stat";
+    let options = [
+        "--rlimit",
+        "nofile=100:200",
+        "--nice",
+        "5",
+        "--oom-score-adj",
+        "300",
+        "--umask",
+        "027",
+        "--sched",
+        "batch",
+        "--ionice",
+        "idle",
+    ];
+    let out = rcon(options).args(["--", "sh", "-c", script]).run();
+    assert_eq!(out.stdout, "100\n200\n5\n300\n0027\n3\n", "{out}");
+    let out =
+        rcon(["--unshare", "pid", "--rlimit", "fsize=1K", "--", "sh", "-c", "echo >/dev/null; ulimit -f"])
+            .run();
+    assert!(out.stdout == "2\n" || out.stdout == "1\n", "{out}"); // blocks of 512 bytes or of 1 KiB
+    let out = rcon(["--nice", "20", "--", "true"]).run();
+    assert_eq!(out.shell_status(), 125, "{out}");
+}
+
+/// The fixture compares the mount tables; here the moments of death differ.
+fn nothing_stays_mounted() {
+    let root = Busybox::new();
+    let table = || {
+        fs::read_to_string("/proc/1/mountinfo")
+            .or_else(|_| fs::read_to_string("/proc/self/mountinfo"))
+            .expect("mounts")
+    };
+    let before = table();
+    let options = [
+        "--ephemeral",
+        "--proc",
+        "--dev",
+        "minimal",
+        "--sys",
+        "ro",
+        "--tmpfs",
+        "/srv:1M",
+        "--bind",
+        "/etc:/srv/etc",
+        "--ro-bind",
+        "/usr:/srv/usr",
+        "--mask",
+        "/etc/name",
+        "--private-tmp",
+        "--read-only",
+        "--unshare",
+        "pid,ipc,uts",
+    ];
+    let out = root.sh(&options, "ls /srv").run();
+    assert_eq!(out.stdout, "etc\nusr\n", "{out}");
+    for round in 0..200_u64 {
+        let mut run = root.sh(&options, "sleep 0.02").start();
+        // From before the first step to after the last: the moments spread over the whole start.
+        thread::sleep(Duration::from_micros(round * 37 % 15_000));
+        if round % 4 != 0 {
+            drop(run.child.kill());
+        }
+        drop(run.finish());
+    }
+    assert_eq!(table(), before);
+}
