@@ -256,6 +256,8 @@ pub(super) static ROWS: &[Opt] = &[
         },
     ),
     row("private-tmp", Takes::Nothing, MOUNTS, "Own /tmp and /var/tmp, gone afterwards", |args, _| {
+        // Said twice it is where it was said last.
+        args.cage.mounts.retain(|wish| wish.option != "--private-tmp");
         for place in ["/tmp", "/var/tmp"] {
             mount(&mut args.cage, "--private-tmp".to_owned(), Wanted::Tmpfs(place.into(), None))?;
         }
