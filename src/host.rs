@@ -83,6 +83,18 @@ impl Host {
     /// # Errors
     /// An I/O rule's place that is no disk; `/proc` that cannot be read.
     pub fn read(root: &Path, args: &Args) -> Result<Self, Error> {
+        Self::around(root, args, || read_layout(root))
+    }
+
+    /// The same, around a place in the hierarchies that need not be the caller's own.
+    ///
+    /// # Errors
+    /// As [`Host::read`].
+    pub fn around(
+        root: &Path,
+        args: &Args,
+        layout: impl FnOnce() -> Result<Layout, Error>,
+    ) -> Result<Self, Error> {
         let mut host = Self { pid: std::process::id(), nonce: crate::sys::monotonic_ns(), ..Self::default() };
         host.root = nix::unistd::geteuid().is_root();
         host.facts.page = crate::sys::page_size();
@@ -104,7 +116,7 @@ impl Host {
         if !args.needs_group() {
             return Ok(host);
         }
-        host.layout = read_layout(root)?;
+        host.layout = layout()?;
         if args.control.name.is_some() {
             host.taken = crate::runs::taken()?;
         }

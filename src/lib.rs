@@ -18,6 +18,7 @@ pub mod files;
 pub mod host;
 pub mod identity;
 pub mod limits;
+pub mod live;
 pub mod outcome;
 pub mod passwd;
 pub mod plan;

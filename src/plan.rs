@@ -87,6 +87,29 @@ pub struct GroupPlan {
     pub writes: Vec<Write>,
 }
 
+/// The group that can stop a run's processes where they are: on v2 any, on v1 one of the freezer.
+///
+/// # Errors
+/// There is no place for one.
+pub fn freezer(host: &Host) -> Result<GroupPlan, Error> {
+    let receipt = receipt::Asked::default();
+    let place = Placing {
+        host,
+        limits: &[],
+        group: None,
+        named: None,
+        given: false,
+        allow_escape: false,
+        receipt: &receipt,
+    };
+    let mut groups = Vec::new();
+    let by_v2 = if host.layout.v2.is_some() { place.add_v2(&mut groups, &[]) } else { Ok(()) };
+    if let (true, Some(hierarchy)) = (groups.is_empty(), host.layout.v1_of(Controller::Freezer)) {
+        place.add_v1(&mut groups, hierarchy, None)?;
+    }
+    by_v2.and(groups.pop().ok_or_else(|| Error::new("neither cgroup v2 nor the v1 freezer is mounted")))
+}
+
 /// An exclusive name, and what was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Named {

@@ -107,6 +107,11 @@ impl Groups {
         Ok(groups)
     }
 
+    /// The directories, open, with where they are and by which interface.
+    pub fn dirs(&self) -> impl Iterator<Item = (BorrowedFd<'_>, std::path::PathBuf, Version)> {
+        self.list.iter().map(|g| (g.dir.as_fd(), g.plan.parent.join(&g.name), g.plan.version))
+    }
+
     /// The v2 group that the child is born in.
     #[must_use]
     pub fn born_in(&self) -> Option<BorrowedFd<'_>> {
@@ -401,24 +406,26 @@ impl Group {
         if self.enabled.is_empty() && self.aside.is_none() {
             return;
         }
-        // Exclusive: no other run uses this parent. Other users show as child groups.
-        let alone = crate::sys::try_lock(self.parent.as_fd(), true).is_ok()
-            && !tree::has_children(self.parent.as_fd(), self.plan.aside.as_deref());
-        if alone {
-            for controller in self.enabled.drain(..) {
-                // Refused where a child has it enabled in turn: then somebody uses it, and it stays.
-                if write_at(self.parent.as_fd(), "cgroup.subtree_control", &format!("-{}", controller.name()))
-                    .is_err()
-                {
-                    break;
-                }
-            }
-        }
+        take_back(self.parent.as_fd(), &mut self.enabled, self.plan.aside.as_deref());
         if let (Some(_), Some(leaf)) = (&self.aside, &self.plan.aside)
             && write_at(self.parent.as_fd(), "cgroup.procs", "0").is_ok()
             && unlinkat(&self.parent, leaf.as_str(), UnlinkatFlags::RemoveDir).is_ok()
         {
             self.aside = None;
+        }
+    }
+}
+
+/// Takes controllers back from a parent, unless somebody else has come to use it: another run has it locked, other
+/// users show as child groups.
+pub(crate) fn take_back(parent: BorrowedFd, enabled: &mut Vec<Controller>, except: Option<&str>) {
+    if crate::sys::try_lock(parent, true).is_err() || tree::has_children(parent, except) {
+        return;
+    }
+    for controller in enabled.drain(..) {
+        // Refused where a child has it enabled in turn: then somebody uses it, and it stays.
+        if write_at(parent, "cgroup.subtree_control", &format!("-{}", controller.name())).is_err() {
+            break;
         }
     }
 }
@@ -516,7 +523,7 @@ fn way_out(errno: Errno) -> Option<&'static str> {
     }
 }
 
-fn write_hint(file: &str, errno: Errno) -> Option<&'static str> {
+pub(crate) fn write_hint(file: &str, errno: Errno) -> Option<&'static str> {
     match (file, errno) {
         ("cpu.cfs_quota_us", Errno::EINVAL) => {
             Some("on cgroup v1 a group cannot have more CPU time than the one around it: ask for less")

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use clap::error::ErrorKind;
-use clap::{Arg, ArgAction, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::options::{self, Opt, Takes};
 use super::{Args, apply};
@@ -127,8 +127,33 @@ pub(super) fn parse(words: &[OsString], capcon: bool) -> Result<Parsed, Error> {
             return Err(refusal(&error));
         }
     };
+    let mut args = Args::default();
+    args.privileges.capcon = capcon;
+    let mut args = read_rows(&matches, rows(capcon), args)?;
+    args.command.extend(matches.get_many::<OsString>("COMMAND").into_iter().flatten().cloned());
+    Ok(Parsed::Args(Box::new(args)))
+}
+
+/// Options of the run form, for a subcommand that takes some of them.
+pub fn some_options(takes: impl Fn(&Opt) -> bool) -> impl Iterator<Item = Arg> {
+    options::all().filter(move |option| takes(option)).map(|option| arg(option, false))
+}
+
+/// What those options say, in the order in which they stand on the line.
+///
+/// # Errors
+/// A value that is none, naming the option.
+pub fn options_of(matches: &ArgMatches, takes: impl Fn(&Opt) -> bool) -> Result<Args, Error> {
+    read_rows(matches, options::all().filter(|option| takes(option)), Args::default())
+}
+
+fn read_rows(
+    matches: &ArgMatches,
+    rows: impl Iterator<Item = &'static Opt>,
+    mut args: Args,
+) -> Result<Args, Error> {
     let mut occurrences: Vec<(usize, &'static Opt, Option<OsString>)> = Vec::new();
-    for option in rows(capcon) {
+    for option in rows {
         let Some(indices) = matches.indices_of(option.name) else { continue };
         if option.takes == Takes::Nothing {
             if matches.get_flag(option.name) {
@@ -144,11 +169,8 @@ pub(super) fn parse(words: &[OsString], capcon: bool) -> Result<Parsed, Error> {
         }));
     }
     occurrences.sort_by_key(|(at, ..)| *at);
-    let mut args = Args::default();
-    args.privileges.capcon = capcon;
     for (_, option, value) in &occurrences {
         apply(&mut args, option, value.as_deref())?;
     }
-    args.command.extend(matches.get_many::<OsString>("COMMAND").into_iter().flatten().cloned());
-    Ok(Parsed::Args(Box::new(args)))
+    Ok(args)
 }

@@ -17,7 +17,7 @@ use crate::limits::{Asked, Limit, Value};
 use crate::privileges::{self, Show};
 use crate::receipt;
 
-pub use clap_reader::{command, refusal};
+pub use clap_reader::{command, options_of, refusal, some_options};
 use options::{Apply, Opt, Takes};
 
 /// What `--explain` prints.

@@ -9,10 +9,14 @@ use std::time::{Duration, Instant};
 use clap::{ArgMatches, Command};
 use nix::errno::Errno;
 
+use super::set::{add_groups, layout_around};
 use crate::cgroup::{keyed, read_at, write_at};
+use crate::cli::Args;
 use crate::error::Error;
+use crate::host::Host;
 use crate::limits::{Controller, Version};
-use crate::runs::Run;
+use crate::runs::{self, Run};
+use std::path::Path;
 
 /// How long the kernel may take to freeze: a process in an uninterruptible wait freezes when that ends.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -27,7 +31,7 @@ pub(super) fn thaw_command() -> Command {
 
 pub(super) fn freeze(matches: &ArgMatches) -> Result<i32, Error> {
     Ok(super::for_each(matches, |run| {
-        let freezer = Freezer::of(run)?;
+        let freezer = Freezer::of(run).or_else(|_| Freezer::make(run))?;
         freezer.write(true).map_err(|errno| freezer.failed(run, "freeze", errno))?;
         if freezer.wait(true) {
             return Ok(());
@@ -56,12 +60,24 @@ struct Freezer {
 
 impl Freezer {
     fn of(run: &Run) -> Result<Self, Error> {
-        let dir = run.v2().or_else(|| run.dir_of(Controller::Freezer)).ok_or_else(|| {
-            Error::new(format!("{} has no group that could be frozen: it was started where only v1 hierarchies served, without the freezer", run.shown()))
-        })?;
+        let dir = run
+            .v2()
+            .or_else(|| run.dir_of(Controller::Freezer))
+            .ok_or_else(|| Error::new(format!("{} is not frozen", run.shown())))?;
         match dir.open() {
             Ok(fd) => Ok(Self { dir: fd, version: dir.version }),
             Err(errno) => Err(super::gone(run, errno)),
+        }
+    }
+
+    /// Makes the group that a run on v1 does without until it is to be frozen.
+    fn make(run: &Run) -> Result<Self, Error> {
+        // A shared group may lie in any hierarchy: all are looked at.
+        let args = Args { group: Some(run.name.to_string_lossy().into_owned()), ..Args::default() };
+        let host = Host::around(Path::new("/"), &args, || layout_around(run))?;
+        match add_groups(run, vec![crate::plan::freezer(&host)?])? {
+            0 => Self::of(&runs::again(run)?),
+            _ => Err(Error::new(format!("{} cannot be frozen", run.shown()))),
         }
     }
 

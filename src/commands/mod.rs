@@ -1,9 +1,11 @@
 //! Subcommands: the first word of the line, where it is one of these.
 
+mod attach;
 mod end;
 mod freeze;
 mod gc;
 mod ls;
+mod set;
 mod show;
 mod wait;
 
@@ -31,6 +33,8 @@ pub fn all() -> &'static [Sub] {
     &[
         Sub { name: "ls", command: ls::command, run: ls::run },
         Sub { name: "show", command: show::command, run: show::run },
+        Sub { name: "set", command: set::command, run: set::run },
+        Sub { name: "attach", command: attach::command, run: attach::run },
         Sub { name: "freeze", command: freeze::freeze_command, run: freeze::freeze },
         Sub { name: "thaw", command: freeze::thaw_command, run: freeze::thaw },
         Sub { name: "kill", command: end::command, run: end::run },

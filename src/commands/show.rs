@@ -56,8 +56,8 @@ pub(super) fn run(matches: &ArgMatches) -> Result<i32, Error> {
 
 struct View {
     row: Row,
-    /// The limits on the wrapper's own command line, by option.
-    asked: Vec<(&'static str, String)>,
+    /// The limits on the wrapper's own command line.
+    asked: Vec<String>,
     held: Vec<Held>,
     /// (resource, line).
     pressure: Vec<(&'static str, String)>,
@@ -66,7 +66,7 @@ struct View {
 }
 
 /// What its wrappers were asked for: their command lines are the only record, and cannot go stale.
-fn asked(run: &Run) -> Vec<(&'static str, String)> {
+fn asked(run: &Run) -> Vec<String> {
     let mut out = Vec::new();
     for pid in &run.wrappers {
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -77,13 +77,21 @@ fn asked(run: &Run) -> Vec<(&'static str, String)> {
             .skip(1)
             .map(|word| std::os::unix::ffi::OsStringExt::from_vec(word.to_vec()))
             .collect();
-        // Of attach and its like the limits follow other words.
-        let sub = words.first().is_some_and(|word| super::find(word).is_some());
-        if let (false, Ok(Request::Run(args))) = (sub, cli::parse(&words, false)) {
-            out.extend(args.limits.iter().map(|asked| (asked.limit.name, asked.spelled.clone())));
-        }
+        let args = match words.first().and_then(|word| word.to_str()) {
+            Some("attach") => by_clap(super::attach::command(), &words, super::attach::takes),
+            Some("set") => by_clap(super::set::command(), &words, super::set::is_limit),
+            _ => match cli::parse(&words, false) {
+                Ok(Request::Run(args)) => Some(*args),
+                _ => None,
+            },
+        };
+        out.extend(args.into_iter().flat_map(|args| args.limits).map(|asked| asked.spelled));
     }
     out
+}
+
+fn by_clap(command: Command, words: &[OsString], takes: fn(&cli::options::Opt) -> bool) -> Option<cli::Args> {
+    cli::options_of(&command.try_get_matches_from(words).ok()?, takes).ok()
 }
 
 /// The kernel's own pressure figures, where the group has them (v2, CONFIG_PSI).
@@ -142,8 +150,7 @@ impl View {
             let path = printable(dir.path.as_os_str().as_encoded_bytes());
             line(key, &format!("{path} ({version}: {})", dir.controllers.join(" ")));
         }
-        let spelled: Vec<&str> = self.asked.iter().map(|(_, spelled)| spelled.as_str()).collect();
-        let spelled = spelled.join(" ");
+        let spelled = self.asked.join(" ");
         line("asked", if spelled.is_empty() { "nothing that is known" } else { &spelled });
         for (at, held) in self.held.iter().enumerate() {
             for (n, value) in held.value.lines().enumerate() {
@@ -188,7 +195,7 @@ impl View {
                 "version": dir.version,
                 "controllers": dir.controllers,
             })).collect::<Vec<_>>(),
-            "asked": self.asked.iter().map(|(_, spelled)| spelled).collect::<Vec<_>>(),
+            "asked": self.asked,
             "limits": self.held.iter().map(|held| json!({
                 "option": held.option, "file": held.file, "value": held.value,
             })).collect::<Vec<_>>(),

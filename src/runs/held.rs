@@ -1,6 +1,6 @@
 //! The limits that hold for a run, as the kernel shows them. Only what differs from what every group starts with.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use super::Run;
 use crate::cgroup::read_at;
@@ -56,23 +56,27 @@ const V2: &[Row] = &[
 /// All of them.
 #[must_use]
 pub fn held(run: &Run) -> Vec<Held> {
+    let open = |dir: &super::Dir| dir.open().map(|fd| held_in(fd.as_fd(), dir.version));
+    run.dirs.iter().filter_map(|dir| open(dir).ok()).flatten().collect()
+}
+
+/// Those of one group.
+#[must_use]
+pub fn held_in(dir: BorrowedFd, version: Version) -> Vec<Held> {
     let mut out = Vec::new();
-    for dir in &run.dirs {
-        let Ok(fd) = dir.open() else { continue };
-        let rows = match dir.version {
-            Version::V1 => V1,
-            Version::V2 => V2,
-        };
-        for (option, file, initial) in rows {
-            let Some(value) = read_at(fd.as_fd(), file) else { continue };
-            let value = value.trim();
-            // v1 shows no memory limit as the largest number of whole pages.
-            let unlimited = value.parse::<u64>().is_ok_and(|n| n >= 1 << 62);
-            if value.is_empty() || Some(value) == *initial || unlimited {
-                continue;
-            }
-            out.push(Held { option, file, value: value.to_owned() });
+    let rows = match version {
+        Version::V1 => V1,
+        Version::V2 => V2,
+    };
+    for (option, file, initial) in rows {
+        let Some(value) = read_at(dir, file) else { continue };
+        let value = value.trim();
+        // v1 shows no memory limit as the largest number of whole pages.
+        let unlimited = value.parse::<u64>().is_ok_and(|n| n >= 1 << 62);
+        if value.is_empty() || Some(value) == *initial || unlimited {
+            continue;
         }
+        out.push(Held { option, file, value: value.to_owned() });
     }
     out
 }

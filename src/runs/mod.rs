@@ -127,6 +127,18 @@ pub fn layout() -> Result<Layout, Error> {
     Ok(Layout::parse(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?))
 }
 
+/// The hierarchies as seen from here, with the groups of another process as the own ones.
+///
+/// # Errors
+/// There is no such process.
+pub fn layout_of(pid: Pid) -> Result<Layout, Error> {
+    let own = std::fs::read(format!("/proc/{pid}/cgroup"))
+        .map_err(|_| Error::new(format!("process {pid} has just ended")))?;
+    let mounts = std::fs::read("/proc/self/mountinfo")
+        .map_err(|_| Error::new("cannot read /proc/self/mountinfo").try_this("mount -t proc proc /proc"))?;
+    Ok(Layout::parse(&mounts, &own))
+}
+
 /// All runs, by name.
 ///
 /// # Errors
@@ -149,6 +161,18 @@ pub fn find() -> Result<Vec<Run>, Error> {
     }
     runs.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(runs)
+}
+
+/// The run as it is now, with groups that it has been given since.
+///
+/// # Errors
+/// It has ended.
+pub fn again(run: &Run) -> Result<Run, Error> {
+    let same = |other: &Run| {
+        other.dirs.iter().any(|a| run.dirs.iter().any(|b| (a.device, a.inode) == (b.device, b.inode)))
+    };
+    let ended = || Error::new(format!("{} has just ended", run.shown()));
+    find()?.into_iter().find(|other| same(other)).ok_or_else(ended)
 }
 
 /// The names that are in use.

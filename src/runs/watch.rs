@@ -1,11 +1,12 @@
 //! Waiting for the end of a run, woken by the kernel: on one process after the other, by pidfd, so that a number
 //! that was given to somebody else cannot be mistaken.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::unistd::Pid;
 
 use super::{Run, gather};
@@ -22,10 +23,11 @@ pub enum Watched {
 /// Between looks where there is nothing to be woken by.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Waits until nobody is in any of these groups.
+/// Waits until nobody is in any of these groups, or they are gone.
 #[must_use]
 pub fn until_empty(dirs: &[BorrowedFd], deadline: Option<Instant>) -> Watched {
-    until(deadline, || {
+    let changes = changes_of(dirs);
+    until(deadline, changes.as_ref(), || {
         let mut list = std::collections::BTreeSet::new();
         dirs.iter().for_each(|dir| gather(*dir, &mut list));
         // A zombie is listed no more; who is of another pid namespace cannot be named.
@@ -42,7 +44,7 @@ fn holds_unnamed(dir: BorrowedFd) -> bool {
 /// Waits until nobody holds the run any more and nothing is in it.
 #[must_use]
 pub fn until_released(run: &Run, deadline: Option<Instant>) -> Watched {
-    until(deadline, || {
+    until(deadline, None, || {
         let runs = super::find().ok()?;
         let same = |other: &&Run| other.dirs.iter().any(|a| run.dirs.iter().any(|b| same_dir(a, b)));
         let now = runs.iter().find(same).filter(|now| !now.is_stale())?;
@@ -55,7 +57,11 @@ fn same_dir(a: &super::Dir, b: &super::Dir) -> bool {
 }
 
 /// Asks `left` who is left, and waits for the end of one of them, until it says `None`.
-fn until(deadline: Option<Instant>, left: impl Fn() -> Option<Vec<Pid>>) -> Watched {
+fn until(
+    deadline: Option<Instant>,
+    changes: Option<&Inotify>,
+    left: impl Fn() -> Option<Vec<Pid>>,
+) -> Watched {
     let mut pause = Duration::from_millis(1);
     loop {
         let Some(pids) = left() else { return Watched::Ended };
@@ -68,7 +74,7 @@ fn until(deadline: Option<Instant>, left: impl Fn() -> Option<Vec<Pid>>) -> Watc
         match handles.filter(|(pid, _)| left().is_some_and(|now| now.contains(pid))) {
             Some((_, fd)) => {
                 pause = Duration::from_millis(1);
-                sleep_on(&fd, rest);
+                sleep_on(&fd, changes, rest);
             }
             None => {
                 std::thread::sleep(rest.unwrap_or(pause).min(pause));
@@ -78,8 +84,24 @@ fn until(deadline: Option<Instant>, left: impl Fn() -> Option<Vec<Pid>>) -> Watc
     }
 }
 
-fn sleep_on(fd: &OwnedFd, rest: Option<Duration>) {
-    let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
+/// Tells when one of the groups is removed, or (v2) has lost its last process: processes may leave without ending.
+/// Without it, only ends are noticed.
+fn changes_of(dirs: &[BorrowedFd]) -> Option<Inotify> {
+    let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).ok()?;
+    for dir in dirs {
+        let path = format!("/proc/self/fd/{}", dir.as_raw_fd());
+        // A directory that is held open is told of only by the one above it.
+        inotify.add_watch(format!("{path}/..").as_str(), AddWatchFlags::IN_DELETE).ok()?;
+        // v1 has no such file.
+        let events = inotify.add_watch(format!("{path}/cgroup.events").as_str(), AddWatchFlags::IN_MODIFY);
+        debug_assert!(events != Err(Errno::EBADF));
+    }
+    Some(inotify)
+}
+
+fn sleep_on(fd: &OwnedFd, changes: Option<&Inotify>, rest: Option<Duration>) {
+    let mut fds = vec![PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
+    fds.extend(changes.map(|changes| PollFd::new(changes.as_fd(), PollFlags::POLLIN)));
     // Rounded up, so as not to spin in the last millisecond.
     let limit = rest.map_or(PollTimeout::NONE, |rest| {
         PollTimeout::try_from(rest.as_millis() + 1).unwrap_or(PollTimeout::MAX)
@@ -88,4 +110,6 @@ fn sleep_on(fd: &OwnedFd, rest: Option<Duration>) {
         Ok(_) | Err(Errno::EINTR) => {}
         Err(errno) => debug_assert!(false, "poll: {errno}"),
     }
+    // What has happened is seen by looking again; here it is only taken out.
+    while changes.is_some_and(|changes| changes.read_events().is_ok_and(|events| !events.is_empty())) {}
 }

@@ -95,6 +95,36 @@ pub fn terminal_size() -> Option<(u16, u16)> {
     (answer == 0 && size.ws_col > 0).then_some((size.ws_col, size.ws_row))
 }
 
+/// Makes a copy of this process that runs `child` and leaves with its status.
+///
+/// # Errors
+/// EAGAIN: a limit on processes is reached.
+pub fn fork(child: impl FnOnce() -> i32) -> Result<nix::unistd::Pid, Errno> {
+    // SAFETY: this program has one thread, so no lock is held by another that the copy would lack.
+    match unsafe { nix::unistd::fork() }? {
+        nix::unistd::ForkResult::Child => leave(child()),
+        nix::unistd::ForkResult::Parent { child } => Ok(child),
+    }
+}
+
+/// Closes a descriptor that was inherited: one of our own is close-on-exec, and stays.
+pub fn close_inherited(fd: i32) {
+    // SAFETY: F_GETFD takes a number and no memory.
+    let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
+    if flags >= 0 && flags & libc::FD_CLOEXEC == 0 {
+        // SAFETY: nothing in this program owns a descriptor without FD_CLOEXEC.
+        unsafe { libc::close(fd) };
+    }
+}
+
+/// Makes standard input, output and error this file.
+pub fn replace_standard_descriptors(file: BorrowedFd) {
+    for fd in 0..3 {
+        // SAFETY: takes two numbers. What stood there is the caller's, and is let go of on purpose.
+        unsafe { libc::dup2(file.as_raw_fd(), fd) };
+    }
+}
+
 /// The owned descriptor's number, for the child side, which has only numbers.
 #[must_use]
 pub fn number(fd: &OwnedFd) -> i32 {

@@ -26,12 +26,12 @@ pub(crate) fn tests() -> Vec<Case> {
 }
 
 /// A name that no other test run on this machine has.
-fn own(name: &str) -> String {
+pub(crate) fn own(name: &str) -> String {
     format!("t{}.{name}", std::process::id())
 }
 
 /// A run of this name that has started.
-fn running(options: &[&str], name: &str, script: &str) -> Started {
+pub(crate) fn running(options: &[&str], name: &str, script: &str) -> Started {
     let (script, name) = (format!("echo up; {script}"), own(name));
     let words = [options, &["--name", &name, "--", "sh", "-c", &script]].concat();
     let mut started = rcon(words).start();
@@ -40,18 +40,18 @@ fn running(options: &[&str], name: &str, script: &str) -> Started {
 }
 
 /// The runs of this test, by the names that it knows them by.
-fn names() -> Vec<String> {
+pub(crate) fn names() -> Vec<String> {
     let out = rcon(["ls", "-q"]).run();
     assert!(out.status.success(), "{out}");
     out.stdout.lines().filter_map(|line| line.strip_prefix(&own(""))).map(str::to_owned).collect()
 }
 
 /// `rcon WORD... NAME` of a run of this test.
-fn on(words: &[&str], name: &str) -> Output {
+pub(crate) fn on(words: &[&str], name: &str) -> Output {
     rcon(words.iter().copied().chain([own(name).as_str()])).run()
 }
 
-fn field(name: &str, field: &str) -> String {
+pub(crate) fn field(name: &str, field: &str) -> String {
     let out = rcon(["ls", "--format", &format!("{{name}} {{{field}}}")]).run();
     assert!(out.status.success(), "{out}");
     let line = out

@@ -22,6 +22,7 @@
 //! than a real machine, so no case may depend on a short time: see [`support::slow`].
 //! Anything that could hurt a machine (fork bombs, filling the memory) needs [`needs::Need::Lab`].
 
+mod attach;
 mod basics;
 mod cage;
 mod case;
@@ -49,6 +50,7 @@ fn cases() -> Vec<Case> {
         cost::tests(),
         receipt::tests(),
         control::tests(),
+        attach::tests(),
         privileges::tests(),
         cage::tests(),
     ]
