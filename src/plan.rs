@@ -165,7 +165,8 @@ pub fn plan(args: &Args, host: &Host) -> Result<Plan, Error> {
         && !wait_all
         && *receipt == receipt::Asked::default();
     let cage::Cage { birth, enter, settings, last, root: _ } = cage::plan(cage, &host.cage, *wait_all)?;
-    let privileges = privileges::plan(privileges, host.privileges.as_ref())?;
+    let inside = privileges::Inside::of(&birth);
+    let privileges = privileges::plan(privileges, host.privileges.as_ref(), inside.as_ref())?;
     let brought: Vec<(OsString, OsString)> = privileges.variables;
     let environment = (!brought.is_empty() || !environment.is_empty())
         .then(|| environment::changed(&host.environment, &brought, environment));

@@ -4,9 +4,13 @@
 mod planner;
 pub mod show;
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::os::fd::BorrowedFd;
 
+use crate::cage::Birth;
+use crate::cage::idmap::{Maps, Range};
+use crate::cage::namespaces::Kind;
 use crate::capabilities::{List, Mask, Sets};
 use crate::error::Error;
 use crate::identity::{self, Identity};
@@ -118,17 +122,60 @@ impl Facts {
         })
     }
 
-    /// The same process after it has entered a user namespace of its own, in which it is `uid` and `gid`: there
-    /// it has every capability, over what belongs to that namespace (user_namespaces(7)).
+    /// The same process after it has entered a user namespace: there it has every capability, over what belongs
+    /// to that namespace (user_namespaces(7)).
     #[must_use]
-    pub fn in_new_user_namespace(mut self, uid: u32, gid: u32) -> Self {
+    pub fn within(&self, inside: &Inside) -> Self {
         let all = self.known;
-        self.sets = Sets { bounding: all, permitted: all, effective: all, inheritable: 0, ambient: 0 };
-        self.securebits = 0;
-        self.users = [uid; 3];
-        self.groups = [gid; 3];
-        self
+        Self {
+            sets: Sets { bounding: all, permitted: all, effective: all, inheritable: 0, ambient: 0 },
+            securebits: 0,
+            users: inside.user(self.users),
+            groups: inside.group(self.groups),
+            // What is not mapped shows as another number, so there is nothing to compare with.
+            supplementary: Vec::new(),
+            ..self.clone()
+        }
     }
+}
+
+/// The user namespace that the command will be in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inside {
+    /// The maps of a new one; one that is joined has its own, which are not looked at.
+    maps: Option<Maps>,
+}
+
+impl Inside {
+    /// Of this birth; nothing: it stays in the caller's.
+    #[must_use]
+    pub fn of(birth: &Birth) -> Option<Self> {
+        let joins = birth.joins.iter().any(|join| join.kind == Kind::User);
+        (birth.new.has(Kind::User) || joins).then(|| Self { maps: birth.maps.clone() })
+    }
+
+    fn user(&self, ids: [u32; 3]) -> [u32; 3] {
+        self.maps.as_ref().map_or(ids, |maps| translate(ids, &maps.users, maps.become_zero))
+    }
+
+    fn group(&self, ids: [u32; 3]) -> [u32; 3] {
+        self.maps.as_ref().map_or(ids, |maps| translate(ids, &maps.groups, maps.become_zero))
+    }
+
+    /// Supplementary groups cannot be changed in it: an ordinary user gave that up for the map.
+    fn keeps_groups(&self) -> bool {
+        self.maps.as_ref().is_some_and(|maps| maps.deny_setgroups)
+    }
+}
+
+fn translate(ids: [u32; 3], ranges: &[Range], become_zero: bool) -> [u32; 3] {
+    if become_zero {
+        return [0; 3];
+    }
+    ids.map(|id| {
+        let range = ranges.iter().find(|range| id >= range.outside && id - range.outside < range.count);
+        range.map_or(id, |range| range.inside + (id - range.outside))
+    })
 }
 
 /// What is to be done.
@@ -150,7 +197,7 @@ pub struct Planned {
 ///
 /// # Errors
 /// What the caller cannot give, naming the capability, the set and the reason.
-pub fn plan(asked: &Asked, facts: Option<&Facts>) -> Result<Planned, Error> {
+pub fn plan(asked: &Asked, facts: Option<&Facts>, inside: Option<&Inside>) -> Result<Planned, Error> {
     let no_new_privs = asked.no_new_privs.unwrap_or(asked.capcon);
     let Some(facts) = facts.filter(|_| asked.needs_facts()) else {
         let mut out = Planned::default();
@@ -164,7 +211,26 @@ pub fn plan(asked: &Asked, facts: Option<&Facts>) -> Result<Planned, Error> {
         return Err(Error::new("the caller has no_new_privs set already, and nothing can unset it")
             .option("--no-new-privs=no"));
     }
-    planner::Planner { asked, facts, no_new_privs }.plan()
+    let mut facts = Cow::Borrowed(facts);
+    let mut notes = Vec::new();
+    if let Some(inside) = inside {
+        facts = Cow::Owned(facts.within(inside));
+        if inside.keeps_groups() && facts.identity.groups.is_some() {
+            if asked.identity.groups.is_some() {
+                return Err(Error::new("an ordinary user's namespace cannot change supplementary groups")
+                    .option("--groups")
+                    .try_this("leave them alone, or let root lend group numbers in /etc/subgid and use --map-groups"));
+            }
+            facts.to_mut().identity.groups = None;
+            notes.push(
+                "the supplementary groups stay the caller's: an ordinary user's namespace cannot change them"
+                    .to_owned(),
+            );
+        }
+    }
+    let mut planned = planner::Planner { asked, facts: &facts, no_new_privs }.plan()?;
+    planned.notes.splice(0..0, notes);
+    Ok(planned)
 }
 
 /// What to do about a step that the kernel refused.

@@ -38,6 +38,8 @@ pub(crate) fn tests() -> Vec<Case> {
         Case::new("privileges::the_clock", &[Need::Root, Need::Lab], the_clock),
         Case::new("privileges::securebits_hold", ROOT, securebits_hold),
         Case::new("privileges::without_setpcap", ROOT, without_setpcap),
+        Case::new("privileges::in_a_user_namespace", &[Need::Root, Need::Userns], in_a_user_namespace),
+        Case::new("privileges::users_of_the_new_root", ROOT, users_of_the_new_root),
         Case::new("privileges::any_combination_obeys", ROOT, any_combination_obeys),
     ]
 }
@@ -131,6 +133,12 @@ fn own() -> Status {
     Status::of(&victim("may:status").run())
 }
 
+/// The kernel's last capability.
+fn last() -> u8 {
+    let text = fs::read_to_string("/proc/sys/kernel/cap_last_cap").expect("cap_last_cap");
+    text.trim().parse().expect("a number")
+}
+
 fn sets_are_exact_for_root() {
     let stage = Stage::new();
     let status = stage.status("--allow net_bind_service");
@@ -167,11 +175,7 @@ fn sets_are_exact_for_an_ordinary_user() {
 fn every_capability_alone() {
     let stage = Stage::new();
     let ceiling = own().set("CapBnd");
-    let last: u8 = fs::read_to_string("/proc/sys/kernel/cap_last_cap")
-        .expect("cap_last_cap")
-        .trim()
-        .parse()
-        .expect("a number");
+    let last = last();
     for number in 0..=last {
         let mask = 1 << number;
         if ceiling & mask == 0 {
@@ -401,6 +405,55 @@ fn without_setpcap() {
     assert!(out.stderr.contains("setpcap is not in the caller's effective set"), "{out}");
     let out = nested("--user 65534:65534 --allow chown --no-new-privs=no");
     assert_eq!(out.shell_status(), 125, "{out}");
+}
+
+fn in_a_user_namespace() {
+    use std::os::unix::process::CommandExt;
+    let stage = Stage::new();
+    let rcon = stage.path("rcon");
+    fs::copy(RCON, &rcon).expect("copy of rcon");
+    set_mode(&rcon, 0o755);
+    let ordinary = |args: &str| {
+        let mut run = run(&rcon).args(["capcon"]).args(args.split_whitespace());
+        run.command.uid(65534).gid(65534);
+        run.args([stage.path("victim")]).args(["--victim=may:status"]).run()
+    };
+    let refused = ordinary("--allow net_raw --");
+    assert_eq!(refused.shell_status(), 125, "{refused}");
+    assert!(refused.stderr.contains("net_raw is not in the caller's permitted set"), "{refused}");
+    assert!(refused.stderr.contains("--unshare user"), "{refused}");
+    let given = Status::of(&ordinary("--unshare user --allow net_raw --"));
+    assert_eq!((given.sets(), given.get("Uid")), ([0x2000; 5], "65534,65534,65534,65534"));
+    let root = Status::of(&ordinary("--unshare user --map-root --allow net_raw,chown --"));
+    assert_eq!((root.sets(), root.get("Uid")), ([0x2001, 0x2001, 0x2001, 0, 0], "0,0,0,0"));
+    // Root has there what the bounding set of its own namespace lacks, and can be anybody.
+    let all = (2 << last()) - 1;
+    assert_eq!(stage.status("--unshare user --allow all").sets(), [all, all, all, 0, 0]);
+    let user = stage.status("--unshare user --user 65534:12 --groups 7 --allow sys_resource");
+    assert_eq!((user.sets(), user.get("Gid"), user.get("Groups")), ([1 << 24; 5], "12,12,12,12", "7"));
+    assert_eq!(stage.status("--unshare user,pid --user 65534:12 --allow kill").sets(), [0x20; 5]);
+}
+
+fn users_of_the_new_root() {
+    let stage = Stage::new();
+    let root = stage.subdir("root");
+    fs::create_dir(root.join("etc")).expect("etc");
+    fs::write(root.join("etc/passwd"), "inside:x:4321:4322::/in:/bin/in\n").expect("passwd");
+    fs::write(root.join("etc/group"), "inside:x:4322:\nmore:x:4323:inside\n").expect("group");
+    fs::create_dir(root.join("proc")).expect("proc");
+    fs::copy(stage.path("victim"), root.join("victim")).expect("copy of the victim");
+    set_mode(&root, 0o755);
+    let out = run(RCON)
+        .args(["capcon", "--root"])
+        .args([&root])
+        .args("--proc --user inside --allow net_raw -- /victim --victim=may:status".split(' '))
+        .run();
+    let status = Status::of(&out);
+    assert_eq!((status.get("Uid"), status.get("Groups")), ("4321,4321,4321,4321", "4322,4323"));
+    assert_eq!(status.sets(), [0x2000; 5]);
+    let out = run(RCON).args(["capcon", "--root"]).args([&root]).args(["--user", "daemon", "/victim"]).run();
+    assert_eq!(out.shell_status(), 125, "{out}");
+    assert!(out.stderr.contains("no user is called daemon in /etc/passwd"), "{out}");
 }
 
 /// Options drawn from all that there are.
