@@ -50,8 +50,8 @@ impl Drop for Running {
     }
 }
 
-/// Boots the guest, or starts the tests here.
-pub(crate) fn start(places: &Places, ready: &Ready, guest: &Guest, job: &Job) -> Result<Running> {
+/// Boots the guest, or starts the tests here; `more` is added to a QEMU guest's kernel command line.
+pub(crate) fn start(places: &Places, ready: &Ready, guest: &Guest, job: &Job, more: &str) -> Result<Running> {
     // A short path: a Unix socket's may have 107 bytes.
     let directory =
         tempfile::Builder::new().prefix("rcon-lab-").tempdir().map_err(|error| error.to_string())?;
@@ -73,7 +73,7 @@ pub(crate) fn start(places: &Places, ready: &Ready, guest: &Guest, job: &Job) ->
         Machine::Qemu(kernel, words) => {
             let files = &ready.kernels[&kernel];
             write_initrd(&initrd, &files.base, job)?;
-            let mut command = qemu(&files.image, &initrd, guest, words, &console);
+            let mut command = qemu(&files.image, &initrd, guest, &format!("{words} {more}"), &console);
             disks(&mut command, directory.path(), guest.has_systemd().then_some(ready.rootfs.as_path()))?;
             if job.kind == Kind::Shell {
                 command.args(["-chardev", "stdio,id=agent,signal=off", "-serial", "chardev:agent"]);

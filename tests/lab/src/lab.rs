@@ -9,6 +9,7 @@ use crate::{
     payload::Payload,
     prepare::{self, Places, Ready},
     results::{Counts, GuestResult},
+    selftest,
     wire::Message,
 };
 use clap::ArgMatches;
@@ -21,12 +22,28 @@ use std::{
 };
 
 /// What to run.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Order<'a> {
     pub(crate) guests: Vec<&'static Guest>,
     pub(crate) filter: Option<&'a str>,
     pub(crate) jobs: usize,
     pub(crate) time_limit: Duration,
+    /// More for the guests' kernel command line, and for the tests' environment.
+    pub(crate) words: &'a str,
+    pub(crate) environment: Vec<(String, String)>,
+}
+
+impl<'a> Order<'a> {
+    /// From the arguments that `lab` and `test` have in common.
+    pub(crate) fn from(args: &'a ArgMatches) -> Self {
+        let systemd = !args.get_flag("no-systemd");
+        Self {
+            guests: GUESTS.iter().filter(|guest| systemd || !guest.has_systemd()).collect(),
+            jobs: *args.get_one("jobs").unwrap_or(&2),
+            time_limit: Duration::from_secs(*args.get_one("time-limit").unwrap_or(&600)),
+            ..Self::default()
+        }
+    }
 }
 
 pub(crate) fn main(args: &ArgMatches) -> Result<bool> {
@@ -39,20 +56,17 @@ pub(crate) fn main(args: &ArgMatches) -> Result<bool> {
     if let Some(name) = args.get_one::<String>("shell") {
         return shell(named(name)?);
     }
+    let places = Places::find()?;
+    if args.get_flag("selftest") {
+        return selftest::main(&places);
+    }
+    let mut order = Order::from(args);
     let only: Vec<&'static Guest> =
         args.get_many::<String>("only").unwrap_or_default().map(|name| named(name)).collect::<Result<_>>()?;
-    let systemd = !args.get_flag("no-systemd");
-    let guests = match only.is_empty() {
-        true => GUESTS.iter().filter(|guest| systemd || !guest.has_systemd()).collect(),
-        false => only,
-    };
-    let order = Order {
-        guests,
-        filter: args.get_one::<String>("filter").map(String::as_str),
-        jobs: *args.get_one("jobs").unwrap_or(&2),
-        time_limit: Duration::from_secs(*args.get_one("time-limit").unwrap_or(&600)),
-    };
-    let places = Places::find()?;
+    if !only.is_empty() {
+        order.guests = only;
+    }
+    order.filter = args.get_one::<String>("filter").map(String::as_str);
     let results = run(&places, &order)?;
     let (counts, fine) = conclude(&places, &order, &results)?;
     println!("{} passed, {} failed, {} skipped", counts.passed, counts.failed, counts.skipped);
@@ -100,8 +114,9 @@ fn visit(
 ) -> GuestResult {
     let start = Instant::now();
     let mut result = GuestResult::new(guest.name);
-    let job = payload.job(places, guest, Kind::Tests, order.filter);
-    match engine::start(places, ready, guest, &job) {
+    let mut job = payload.job(places, guest, Kind::Tests, order.filter);
+    job.environment.extend(order.environment.iter().cloned());
+    match engine::start(places, ready, guest, &job, order.words) {
         Ok(mut running) => {
             if let Err(trouble) = listen(&mut running, &mut result, order.time_limit) {
                 result.trouble = Some(format!("{trouble}{}", last_output(&running)));
@@ -236,7 +251,7 @@ fn shell(guest: &'static Guest) -> Result<bool> {
     let ready = prepare::prepare(&places, &[guest])?;
     let job = payload.job(&places, guest, Kind::Shell, None);
     println!("{}: {}; the tests are in $RCON_TESTS; leave with exit or Ctrl-D", guest.name, guest.what);
-    let mut running = engine::start(&places, &ready, guest, &job)?;
+    let mut running = engine::start(&places, &ready, guest, &job, "")?;
     let process = running.process.as_mut().ok_or("no process")?;
     process.wait().map_err(|error| error.to_string())?;
     Ok(true)

@@ -11,11 +11,14 @@ mod guest;
 mod guests;
 mod junit;
 mod lab;
+mod licences;
 mod matrix;
 mod payload;
 mod prepare;
 mod results;
+mod selftest;
 mod shell;
+mod test;
 mod wire;
 
 use clap::{Arg, ArgAction, Command};
@@ -25,29 +28,35 @@ use std::process::ExitCode;
 pub(crate) type Result<T, E = String> = std::result::Result<T, E>;
 
 fn command() -> Command {
+    let lab = Command::new("lab")
+        .about("Run the tests on the kernels that users have")
+        .arg(switch("list", "List the guests and what they are"))
+        .arg(value("only", "GUEST", "Run only this guest (repeatable)").action(ArgAction::Append))
+        .arg(value("filter", "TEST", "Run only tests whose name contains this"))
+        .arg(value("shell", "GUEST", "Open a shell in this guest, with rcon on the PATH"))
+        .arg(switch("selftest", "See the lab notice broken guests and broken limits"));
+    let test = Command::new("test")
+        .about("Run every test: on this machine, then in the kernel lab")
+        .arg(switch("require-lab", "Fail, rather than skip the lab, where its packages are missing"));
     Command::new("xtask")
         .bin_name("cargo xtask")
         .about("The project's own tasks")
         .subcommand_required(true)
+        .subcommand(test.args(common()))
+        .subcommand(lab.args(common()))
         .subcommand(
-            Command::new("lab")
-                .about("Run the tests on the kernels that users have")
-                .arg(switch("list", "List the guests and what they are"))
-                .arg(value("only", "GUEST", "Run only this guest (repeatable)").action(ArgAction::Append))
-                .arg(value("filter", "TEST", "Run only tests whose name contains this"))
-                .arg(value("shell", "GUEST", "Open a shell in this guest, with rcon on the PATH"))
-                .arg(switch("no-systemd", "Leave out the guests with systemd, which boot slowly"))
-                .arg(
-                    value("jobs", "N", "Guests at a time")
-                        .default_value("2")
-                        .value_parser(clap::value_parser!(usize)),
-                )
-                .arg(
-                    value("time-limit", "SECONDS", "End a guest that takes longer")
-                        .default_value("600")
-                        .value_parser(clap::value_parser!(u64)),
-                ),
+            Command::new("dependencies").about("Check licences and duplicate versions of what is linked"),
         )
+}
+
+fn common() -> [Arg; 3] {
+    [
+        switch("no-systemd", "Leave out the guests with systemd, which boot slowly"),
+        value("jobs", "N", "Guests at a time").default_value("2").value_parser(clap::value_parser!(usize)),
+        value("time-limit", "SECONDS", "End a guest that takes longer")
+            .default_value("600")
+            .value_parser(clap::value_parser!(u64)),
+    ]
 }
 
 fn switch(name: &'static str, help: &'static str) -> Arg {
@@ -65,6 +74,8 @@ fn main() -> ExitCode {
     let matches = command().get_matches();
     let done = match matches.subcommand() {
         Some(("lab", args)) => lab::main(args),
+        Some(("test", args)) => test::main(args),
+        Some(("dependencies", _)) => licences::main(),
         _ => Err("no such task".to_owned()),
     };
     match done {

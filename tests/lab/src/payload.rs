@@ -30,6 +30,7 @@ impl Payload {
     pub(crate) fn build(places: &Places) -> Result<Self> {
         let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo.args(["test", "--no-run", "--message-format=json-render-diagnostics", "--package=rcon"]);
+        cargo.arg("--target-dir").arg(&places.target).env("CARGO_BUILD_BUILD_DIR", &places.build);
         cargo
             .args(["--test", TEST])
             .current_dir(&places.project)

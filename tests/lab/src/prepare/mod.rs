@@ -18,6 +18,9 @@ use std::{
 pub(crate) struct Places {
     /// The package's directory.
     pub(crate) project: PathBuf,
+    /// Where cargo puts what it built, and what it built on the way.
+    pub(crate) target: PathBuf,
+    pub(crate) build: PathBuf,
     /// `target/lab`.
     pub(crate) lab: PathBuf,
 }
@@ -29,7 +32,9 @@ impl Places {
         let metadata: serde_json::Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
         let path =
             |key: &str| metadata[key].as_str().map(PathBuf::from).ok_or(format!("cargo metadata: no {key}"));
-        let places = Self { project: path("workspace_root")?, lab: path("target_directory")?.join("lab") };
+        let target = path("target_directory")?;
+        let places =
+            Self { project: path("workspace_root")?, lab: target.join("lab"), build: target.clone(), target };
         for directory in ["consoles", "kernels"] {
             make(&places.lab.join(directory))?;
         }
