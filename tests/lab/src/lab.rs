@@ -205,7 +205,10 @@ fn last_output(running: &Running) -> String {
     let text =
         fs::read(console).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     let lines: Vec<&str> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
-    let tail = lines[lines.len().saturating_sub(20)..].join("\n    ");
+    // a panic's first line says why; what follows it may be long
+    let panic = lines.iter().rposition(|line| line.contains("Kernel panic"));
+    let from = lines.len().saturating_sub(20).min(panic.unwrap_or(lines.len()));
+    let tail = lines[from..].join("\n    ");
     format!("\n  last lines of {}:\n    {tail}", console.display())
 }
 

@@ -24,25 +24,34 @@ const WRECKS: &[Wreck] = &[
     ("a guest has no init", "hang", "rdinit=/nothing init=/nothing", "Kernel panic"),
 ];
 
-/// A limit broken in the source: (file, what stands there, what to put there, guests that must turn red, guests
-/// that must stay green).
-type Mutation = (&'static str, &'static str, &'static str, &'static [&'static str], &'static [&'static str]);
+/// A limit broken in the source.
+struct Mutation {
+    file: &'static str,
+    from: &'static str,
+    to: &'static str,
+    /// The case that must notice.
+    case: &'static str,
+    red: &'static [&'static str],
+    green: &'static [&'static str],
+}
 
 const MUTATIONS: &[Mutation] = &[
-    (
-        "src/limits.rs",
-        "one(\"memory.max\", v2_or_max(ask.size(ask.value)?))",
-        "one(\"memory.max\", v2_or_max(ask.size(ask.value)?.map(|size| size * 8)))",
-        &["6.1-v2", "6.12-v2"],
-        &["6.1-v1", "6.1-mixed"],
-    ),
-    (
-        "src/limits.rs",
-        "one(\"memory.limit_in_bytes\", v1_or_max(ask.size(ask.value)?))",
-        "one(\"memory.limit_in_bytes\", v1_or_max(ask.size(ask.value)?.map(|size| size / 8)))",
-        &["6.1-v1", "6.1-mixed"],
-        &["6.1-v2", "6.12-v2"],
-    ),
+    Mutation {
+        file: "src/limits.rs",
+        from: "one(\"memory.max\", v2_or_max(ask.size(ask.value)?))",
+        to: "one(\"memory.max\", v2_or_max(ask.size(ask.value)?.map(|size| size * 8)))",
+        case: "basics::mem",
+        red: &["6.1-v2", "6.12-v2"],
+        green: &["6.1-v1", "6.1-mixed"],
+    },
+    Mutation {
+        file: "src/limits.rs",
+        from: "line(\"cpu.cfs_quota_us\", quota_us(ask)?)",
+        to: "line(\"cpu.cfs_quota_us\", 80_000)",
+        case: "basics::cpu",
+        red: &["6.1-v1", "6.1-hybrid"],
+        green: &["6.1-v2", "6.1-mixed"],
+    },
 ];
 
 pub(crate) fn main(places: &Places) -> Result<bool> {
@@ -51,7 +60,7 @@ pub(crate) fn main(places: &Places) -> Result<bool> {
         findings.push((wreck.0.to_owned(), wrecked(places, wreck)));
     }
     for mutation in MUTATIONS {
-        findings.push((format!("{} becomes {}", mutation.1, mutation.2), mutated(places, mutation)));
+        findings.push((format!("{} becomes {}", mutation.from, mutation.to), mutated(places, mutation)));
     }
     println!();
     for (what, finding) in &findings {
@@ -95,7 +104,8 @@ fn wrecked(places: &Places, (what, sabotage, words, sign): &Wreck) -> Result<()>
 }
 
 /// Builds a copy of the project with a broken limit and runs the basic cases on it.
-fn mutated(places: &Places, (file, from, to, red, green): &Mutation) -> Result<()> {
+fn mutated(places: &Places, mutation: &Mutation) -> Result<()> {
+    let Mutation { file, from, to, case, red, green } = mutation;
     println!("\nselftest: {from} becomes {to}");
     let copy = places.lab.join("mutant");
     fs::remove_dir_all(copy.join("project")).ok();
@@ -124,7 +134,7 @@ fn mutated(places: &Places, (file, from, to, red, green): &Mutation) -> Result<(
         guests: red.iter().chain(*green).filter_map(|name| Guest::named(name)).collect(),
         jobs: 2,
         time_limit: Duration::from_secs(300),
-        filter: Some("basics::mem"),
+        filter: Some(case),
         ..Order::default()
     };
     let results = run(&mutant, &order)?;
