@@ -26,18 +26,25 @@ mod attach;
 mod basics;
 mod cage;
 mod case;
+mod cleanup;
 mod control;
 mod cost;
+mod cpu;
 mod deeds;
 mod facts;
 mod fixture;
+mod groups;
 mod harness;
+mod io;
+mod memory;
 mod needs;
 mod place;
 mod privileges;
 mod receipt;
+mod refusals;
 mod report;
 mod sabotage;
+mod shared;
 mod support;
 mod victim;
 
@@ -59,6 +66,12 @@ fn cases() -> Vec<Case> {
         attach::tests(),
         privileges::tests(),
         cage::tests(),
+        cpu::tests(),
+        memory::tests(),
+        io::tests(),
+        cleanup::tests(),
+        shared::tests(),
+        refusals::tests(),
     ];
     modules.concat()
 }

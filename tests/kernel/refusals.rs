@@ -1,0 +1,167 @@
+//! What cannot be had is refused before the command starts, in words: option, what we did, on what, the kernel's
+//! answer, the way out. Status 125, and nothing is left (the fixture looks).
+
+use crate::{
+    case::Case,
+    needs::Need,
+    support::{Output, RCON, rcon, run},
+};
+use std::{fs, os::unix::fs::PermissionsExt, os::unix::process::CommandExt};
+
+pub(crate) fn tests() -> Vec<Case> {
+    vec![
+        Case::new("refusals::read_only", &[Need::ReadOnlyCgroupfs], read_only),
+        Case::new("refusals::no_cgroupfs", &[Need::NoCgroupfs], no_cgroupfs),
+        Case::new("refusals::no_memory_controller", &[Need::NoController("memory")], no_memory_controller),
+        Case::new("refusals::no_cpuset_controller", &[Need::NoController("cpuset")], no_cpuset_controller),
+        Case::new("refusals::not_to_be_enabled", &[Need::NoPlace("memory")], not_to_be_enabled),
+        Case::new("refusals::not_ours_to_write", &[Need::Root, Need::Controller("pids")], not_ours_to_write),
+        Case::new(
+            "refusals::made_read_only",
+            &[Need::Root, Need::Controller("pids"), Need::Tool("unshare")],
+            made_read_only,
+        ),
+        Case::new(
+            "refusals::made_to_go",
+            &[Need::Root, Need::Controller("pids"), Need::Tool("unshare")],
+            made_to_go,
+        ),
+        Case::new(
+            "refusals::one_hierarchy_gone",
+            &[Need::Root, Need::V1("pids"), Need::V1("memory"), Need::Tool("unshare")],
+            one_hierarchy_gone,
+        ),
+        Case::new(
+            "refusals::a_value_that_the_kernel_refuses",
+            &[Need::Controller("pids")],
+            a_value_that_the_kernel_refuses,
+        ),
+        Case::new(
+            "refusals::a_parent_that_is_not_there",
+            &[Need::Controller("pids")],
+            a_parent_that_is_not_there,
+        ),
+    ]
+}
+
+#[track_caller]
+fn refused(out: &Output, words: &[&str]) {
+    assert_eq!(out.status.code(), Some(125), "{out}");
+    assert_eq!(out.stdout, "", "the command ran: {out}");
+    assert!(out.stderr.starts_with("rcon: --"), "no option is named: {out}");
+    assert!(out.stderr.contains("\ntry: "), "no way out: {out}");
+    for word in words {
+        assert!(out.stderr.contains(word), "{word:?} is missing: {out}");
+    }
+}
+
+fn pids() -> Output {
+    rcon(["--pids", "64", "--", "echo", "ran"]).run()
+}
+
+fn read_only() {
+    refused(&pids(), &["--pids 64", "mounted read-only", "remount,rw"]);
+    waived("--pids 64");
+}
+
+/// `--best-effort` alone goes on, and says without what.
+#[track_caller]
+fn waived(option: &str) {
+    let (name, value) = option.split_once(' ').expect("an option with its value");
+    let out = rcon(["--best-effort", name, value, "--", "echo", "ran"]).run();
+    assert_eq!((out.status.code(), out.stdout.as_str()), (Some(0), "ran\n"), "{out}");
+    assert!(out.stderr.contains(&format!("rcon: going on without {option}: ")), "{out}");
+}
+
+fn no_cgroupfs() {
+    refused(&pids(), &["--pids 64", "no cgroup file system is mounted", "mount -t cgroup2"]);
+    waived("--pids 64");
+    // What needs no group needs no cgroup file system.
+    assert_eq!(rcon(["--", "echo", "ran"]).run().stdout, "ran\n");
+}
+
+fn no_memory_controller() {
+    let out = rcon(["--mem", "64M", "--", "echo", "ran"]).run();
+    refused(&out, &["--mem 64M", "memory controller"]);
+    waived("--mem 64M");
+}
+
+fn no_cpuset_controller() {
+    let out = rcon(["--cpuset", "0", "--", "echo", "ran"]).run();
+    refused(&out, &["--cpuset 0", "cpuset controller"]);
+}
+
+fn not_to_be_enabled() {
+    let out = rcon(["--mem", "64M", "--", "echo", "ran"]).run();
+    refused(&out, &["--mem 64M", "no place for a group"]);
+}
+
+fn not_ours_to_write() {
+    // Where nobody can start it from.
+    let dir = tempfile::tempdir().expect("temporary directory");
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
+    let program = dir.path().join("rcon");
+    fs::copy(RCON, &program).expect("copy");
+    let mut attempt = run(&program).args(["--pids", "64", "--", "echo", "ran"]);
+    attempt.command.uid(65_534).gid(65_534).current_dir("/");
+    let out = attempt.run();
+    refused(&out, &["--pids 64"]);
+    assert!(
+        ["Permission denied", "not ours to write"].iter().any(|words| out.stderr.contains(words)),
+        "{out}"
+    );
+    // What it would do, it may say.
+    let mut attempt = run(&program).args(["--explain", "--", "true"]);
+    attempt.command.uid(65_534).gid(65_534).current_dir("/");
+    assert_eq!(attempt.run().status.code(), Some(0));
+}
+
+/// In a mount namespace that ends with the shell.
+fn apart(change: &str, args: &str) -> Output {
+    let line = format!("{change} || exit 99; exec {RCON} {args} -- echo ran");
+    run("unshare").args(["-m", "sh", "-c", &line]).run()
+}
+
+/// Every cgroup mount made read-only for this namespace, as containers see them.
+fn made_read_only() {
+    let change = "awk '$0 ~ / - cgroup2? / {print $5}' /proc/self/mountinfo | \
+        while read -r m; do mount -o remount,bind,ro \"$m\" || exit 1; done";
+    refused(&apart(change, "--pids 64"), &["--pids 64", "mounted read-only", "remount,rw"]);
+    let out = apart(change, "--pids 64 --best-effort");
+    assert_eq!((out.status.code(), out.stdout.as_str()), (Some(0), "ran\n"), "{out}");
+}
+
+fn made_to_go() {
+    let change = "awk '$0 ~ / - cgroup2? / {print $5}' /proc/self/mountinfo | \
+        while read -r m; do umount -l \"$m\" || exit 1; done";
+    refused(
+        &apart(change, "--pids 64"),
+        &["--pids 64", "no cgroup file system is mounted", "mount -t cgroup2"],
+    );
+    let out = apart(change, "");
+    assert_eq!((out.status.code(), out.stdout.as_str()), (Some(0), "ran\n"), "{out}");
+}
+
+fn one_hierarchy_gone() {
+    let change =
+        "m=$(awk '$0 ~ / - cgroup .*[ ,]pids/ {print $5; exit}' /proc/self/mountinfo); umount -l \"$m\"";
+    refused(&apart(change, "--mem 64M --pids 64"), &["--pids 64", "pids controller"]);
+    // The other limit needs another hierarchy; what it left out is said.
+    let out = apart(change, "--mem 64M --pids 64 --best-effort");
+    assert_eq!((out.status.code(), out.stdout.as_str()), (Some(0), "ran\n"), "{out}");
+    assert!(out.stderr.contains("going on without --pids 64") && !out.stderr.contains("--mem"), "{out}");
+}
+
+fn a_value_that_the_kernel_refuses() {
+    let out = rcon(["--pids", "99999999999", "--", "echo", "ran"]).run();
+    refused(&out, &["--pids 99999999999", "pids.max", "Invalid argument", "4194304"]);
+    let out = rcon(["--best-effort", "--pids", "99999999999", "--", "echo", "ran"]).run();
+    assert_eq!((out.status.code(), out.stdout.as_str()), (Some(0), "ran\n"), "{out}");
+    assert!(out.stderr.contains("going on without --pids 99999999999"), "{out}");
+}
+
+fn a_parent_that_is_not_there() {
+    let out = rcon(["--cgroup-parent", "/nonexistent", "--pids", "5", "--", "echo", "ran"]).run();
+    assert_eq!((out.status.code(), out.stdout.as_str()), (Some(125), ""), "{out}");
+    assert!(out.stderr.contains("/nonexistent"), "{out}");
+}
