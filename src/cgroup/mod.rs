@@ -416,10 +416,10 @@ impl Group {
     }
 }
 
-/// Takes controllers back from a parent, unless somebody else has come to use it: another run has it locked, other
-/// users show as child groups.
+/// Takes controllers back from a parent, unless somebody else has come to use them: another run has the parent
+/// locked, others have set limits in child groups or pass the controller on (which makes the kernel refuse).
 pub(crate) fn take_back(parent: BorrowedFd, enabled: &mut Vec<Controller>, except: Option<&str>) {
-    if crate::sys::try_lock(parent, true).is_err() || tree::has_children(parent, except) {
+    if crate::sys::try_lock(parent, true).is_err() || tree::has_limited_children(parent, except) {
         return;
     }
     for controller in enabled.drain(..) {

@@ -14,6 +14,7 @@ use nix::unistd::{Pid, UnlinkatFlags, unlinkat};
 
 use super::{open_child, read_at, write_at};
 use crate::limits::Version;
+use crate::runs::held::held_in;
 use crate::sys::try_lock;
 
 /// The names of the groups directly below.
@@ -29,10 +30,13 @@ pub fn children(dir: BorrowedFd) -> Vec<OsString> {
         .collect()
 }
 
-/// Are there groups below, other than `except`?
+/// Has a v2 group below, other than `except`, a limit of its own?
 #[must_use]
-pub(super) fn has_children(dir: BorrowedFd, except: Option<&str>) -> bool {
-    children(dir).iter().any(|name| Some(name.as_os_str()) != except.map(OsStr::new))
+pub(super) fn has_limited_children(dir: BorrowedFd, except: Option<&str>) -> bool {
+    let limited = |name: &OsString| {
+        open_child(dir, name).is_ok_and(|child| !held_in(child.as_fd(), Version::V2).is_empty())
+    };
+    children(dir).iter().filter(|name| Some(name.as_os_str()) != except.map(OsStr::new)).any(limited)
 }
 
 /// The processes in the group, without those of groups below it.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use nix::errno::Errno;
-use nix::sys::stat::fstat;
+use nix::sys::stat::{fchmod, fstat};
 use nix::unistd::{Pid, UnlinkatFlags, unlinkat};
 
 use super::set::{is_limit, targets, watch};
@@ -203,12 +203,14 @@ fn detach(family: &Family) -> Result<i32, Error> {
         let one =
             Family { heads: vec![Member::open(head.pid, Some(head.started))?], recursive: family.recursive };
         live::move_all(&one, &back)?;
-        // Empty now, and nobody's: removed at once, which also tells the watcher.
+        // Empty now, perhaps: removed at once, which also tells the watcher; if not, it is to look who is left.
         for dir in run.dirs.iter().rev() {
             if let (Some(parent), Some(name)) =
                 (dir.path.parent().and_then(|p| open_dir(p).ok()), dir.path.file_name())
-                && dir.open().is_ok()
+                && let Ok(fd) = dir.open()
             {
+                let told = fchmod(&fd, crate::cgroup::MODE);
+                debug_assert!(told != Err(Errno::EBADF));
                 // Somebody is in it still, or a wrapper that lives has the same in mind.
                 let removed = unlinkat(&parent, name, UnlinkatFlags::RemoveDir);
                 debug_assert!(removed != Err(Errno::EBADF));

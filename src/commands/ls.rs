@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::error::Error;
 use crate::runs::counters::{State, Usage};
-use crate::runs::{Run, find, process};
+use crate::runs::{Run, find, first_process, process};
 use crate::value::show_bytes;
 
 /// How long CPU use is measured for.
@@ -72,16 +72,6 @@ impl Row {
         let age = oldest.and_then(process::stat).map(|stat| process::age(&stat, now));
         Self { run, usage, cpu, state, command, age }
     }
-}
-
-/// The command itself: the wrapper's child in the run; without a wrapper, who has been there longest.
-fn first_process(run: &Run) -> Option<nix::unistd::Pid> {
-    let mut of_wrapper = run.wrappers.iter().flat_map(|pid| process::children(*pid));
-    let inside = |pid: &nix::unistd::Pid| run.processes.binary_search(pid).is_ok();
-    of_wrapper.find(inside).or_else(|| {
-        let started = |pid: &nix::unistd::Pid| process::stat(*pid).map_or(u64::MAX, |stat| stat.started);
-        run.processes.iter().copied().min_by_key(started)
-    })
 }
 
 fn rows(rates: bool) -> Result<Vec<Row>, Error> {

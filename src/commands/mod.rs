@@ -2,6 +2,7 @@
 
 mod attach;
 mod end;
+mod exec;
 mod freeze;
 mod gc;
 mod ls;
@@ -35,6 +36,7 @@ pub fn all() -> &'static [Sub] {
         Sub { name: "show", command: show::command, run: show::run },
         Sub { name: "set", command: set::command, run: set::run },
         Sub { name: "attach", command: attach::command, run: attach::run },
+        Sub { name: "exec", command: exec::command, run: exec::run },
         Sub { name: "freeze", command: freeze::freeze_command, run: freeze::freeze },
         Sub { name: "thaw", command: freeze::thaw_command, run: freeze::thaw },
         Sub { name: "kill", command: end::command, run: end::run },

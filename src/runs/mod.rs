@@ -288,6 +288,24 @@ pub fn processes_now(run: &Run) -> BTreeSet<Pid> {
     list.into_iter().map(Pid::from_raw).collect()
 }
 
+/// The command itself: the wrapper's child in the run, or, where the init of a pid namespace stands between them,
+/// that one's; without a wrapper, who has been there longest.
+#[must_use]
+pub fn first_process(run: &Run) -> Option<Pid> {
+    let inside = |pid: &Pid| run.processes.binary_search(pid).is_ok();
+    for wrapper in &run.wrappers {
+        let Some(child) = process::children(*wrapper).into_iter().find(inside) else { continue };
+        // A copy of the wrapper, which has executed nothing, is that init.
+        let line = |pid: Pid| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        if line(child) == line(*wrapper) {
+            return process::children(child).into_iter().find(inside).or(Some(child));
+        }
+        return Some(child);
+    }
+    let started = |pid: &Pid| process::stat(*pid).map_or(u64::MAX, |stat| stat.started);
+    run.processes.iter().copied().min_by_key(started)
+}
+
 /// Puts directories of one name together into runs.
 fn merge(found: Vec<Found>) -> Vec<Run> {
     let mut by_name: BTreeMap<OsString, Vec<Found>> = BTreeMap::new();

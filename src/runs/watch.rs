@@ -92,6 +92,8 @@ fn changes_of(dirs: &[BorrowedFd]) -> Option<Inotify> {
         let path = format!("/proc/self/fd/{}", dir.as_raw_fd());
         // A directory that is held open is told of only by the one above it.
         inotify.add_watch(format!("{path}/..").as_str(), AddWatchFlags::IN_DELETE).ok()?;
+        // Whoever takes processes out says so by touching the group's attributes: on v1 nothing else tells.
+        inotify.add_watch(path.as_str(), AddWatchFlags::IN_ATTRIB).ok()?;
         // v1 has no such file.
         let events = inotify.add_watch(format!("{path}/cgroup.events").as_str(), AddWatchFlags::IN_MODIFY);
         debug_assert!(events != Err(Errno::EBADF));

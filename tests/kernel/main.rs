@@ -31,6 +31,7 @@ mod control;
 mod cost;
 mod cpu;
 mod deeds;
+mod exec;
 mod facts;
 mod fixture;
 mod groups;
@@ -64,6 +65,7 @@ fn cases() -> Vec<Case> {
         receipt::tests(),
         control::tests(),
         attach::tests(),
+        exec::tests(),
         privileges::tests(),
         cage::tests(),
         cpu::tests(),
