@@ -17,6 +17,7 @@ pub mod explain;
 pub mod files;
 pub mod host;
 pub mod identity;
+pub mod image;
 pub mod limits;
 pub mod live;
 pub mod outcome;

@@ -42,6 +42,7 @@ pub fn all() -> &'static [Sub] {
         Sub { name: "kill", command: end::command, run: end::run },
         Sub { name: "wait", command: wait::command, run: wait::run },
         Sub { name: "gc", command: gc::command, run: gc::run },
+        Sub { name: "image", command: crate::image::command, run: crate::image::run },
     ]
 }
 

@@ -33,10 +33,47 @@ pub fn set(fd: BorrowedFd, name: &CStr, value: &[u8]) -> Result<(), Errno> {
 /// The attribute of an open file; nothing where it has none.
 #[must_use]
 pub fn get(fd: BorrowedFd, name: &CStr) -> Option<Vec<u8>> {
-    let mut value = vec![0_u8; 4096];
-    // SAFETY: the name ends with NUL, and the buffer's true length is given.
-    let length =
-        unsafe { libc::fgetxattr(fd.as_raw_fd(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
-    value.truncate(usize::try_from(length).ok()?);
-    Some(value)
+    read(fd, name).ok()
+}
+
+/// The value of an extended attribute of an open file.
+///
+/// # Errors
+/// The kernel's answer; ERANGE if somebody makes it longer all the time.
+pub fn read(fd: BorrowedFd, name: &CStr) -> Result<Vec<u8>, Errno> {
+    fill(|buffer| {
+        // SAFETY: the name ends with NUL, and the buffer's true length is given.
+        unsafe { libc::fgetxattr(fd.as_raw_fd(), name.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) }
+    })
+}
+
+/// The names of an open file's extended attributes.
+///
+/// # Errors
+/// The kernel's answer: ENOTSUP, …
+pub fn list(fd: BorrowedFd) -> Result<Vec<CString>, Errno> {
+    let names = fill(|buffer| {
+        // SAFETY: the buffer's true length is given.
+        unsafe { libc::flistxattr(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) }
+    })?;
+    Ok(names
+        .split_inclusive(|byte| *byte == 0)
+        .filter_map(|name| CStr::from_bytes_with_nul(name).ok())
+        .map(CStr::to_owned)
+        .collect())
+}
+
+/// Calls with a buffer that grows until the answer fits. The kernel's own bound is 64 KiB (xattr(7)).
+fn fill(mut call: impl FnMut(&mut [u8]) -> isize) -> Result<Vec<u8>, Errno> {
+    let mut buffer = vec![0; 256];
+    loop {
+        match Errno::result(call(&mut buffer)) {
+            Ok(length) => {
+                buffer.truncate(usize::try_from(length).unwrap_or(0));
+                return Ok(buffer);
+            }
+            Err(Errno::ERANGE) if buffer.len() < 1 << 17 => buffer.resize(buffer.len() * 4, 0),
+            Err(errno) => return Err(errno),
+        }
+    }
 }
