@@ -55,7 +55,7 @@ impl Default for Member<'_> {
 }
 
 impl Tar {
-    fn member(mut self, member: &Member) -> Self {
+    fn member(self, member: &Member) -> Self {
         let mut header = tar::Header::new_gnu();
         let old = header.as_old_mut();
         old.name[..member.name.len()].copy_from_slice(member.name);
@@ -143,7 +143,8 @@ fn sha256(bytes: &[u8]) -> String {
     format!("sha256:{}", hash(bytes))
 }
 
-const RUN: &str = r#"{"Env":["A=b","C=d=e"],"Entrypoint":["/bin/app"],"Cmd":["--serve"],"User":"app","WorkingDir":"/srv"}"#;
+const RUN: &str =
+    r#"{"Env":["A=b","C=d=e"],"Entrypoint":["/bin/app"],"Cmd":["--serve"],"User":"app","WorkingDir":"/srv"}"#;
 
 /// The configuration of an image made of these layers.
 fn configuration(layers: &[Vec<u8>]) -> String {
@@ -170,11 +171,8 @@ fn expected_config(digest: &str) -> Config {
 fn docker_save(layers: &[Vec<u8>]) -> Vec<u8> {
     let config = configuration(layers);
     let config_name = format!("{}.json", hash(config.as_bytes()));
-    let mut archive = tar().member(&Member {
-        name: config_name.as_bytes(),
-        data: config.as_bytes(),
-        ..Member::default()
-    });
+    let mut archive =
+        tar().member(&Member { name: config_name.as_bytes(), data: config.as_bytes(), ..Member::default() });
     let mut names: Vec<String> = Vec::new();
     for (number, layer) in layers.iter().enumerate() {
         let id = hash(format!("id {number}").as_bytes());
@@ -490,7 +488,8 @@ fn oci_archive_and_layout() {
         sha256(&inner)
     );
     fs::write(layout.path().join("index.json"), outer).unwrap();
-    unpack(&UnpackOptions { sync: false, ..UnpackOptions::new(layout.path(), ground.path("nested")) }).unwrap();
+    unpack(&UnpackOptions { sync: false, ..UnpackOptions::new(layout.path(), ground.path("nested")) })
+        .unwrap();
     assert_eq!(describe(&ground.path("nested")), TWO_LAYERS);
 }
 
@@ -525,9 +524,9 @@ fn what_was_changed_is_refused() {
     // A layer that is not the one the configuration names.
     let ground = Playground::new();
     let mut archive = docker_save(&layers);
-    let at = archive.windows(4).position(|bytes| bytes == b"kept").unwrap();
-    let content = archive[at..].windows(4).rposition(|bytes| bytes == b"kept").unwrap() + at;
-    archive[content] = b'K';
+    // First the name, then what is in the file.
+    let content = (0..archive.len()).filter(|at| archive[*at..].starts_with(b"inside")).nth(1).unwrap();
+    archive[content] = b'I';
     ground.refuses(&archive, &["layer 1 of 2", "damaged or was changed"]);
 }
 
@@ -556,7 +555,8 @@ fn from_a_pipe_and_compressed_as_a_whole() {
 #[test]
 fn plain_archive_of_a_tree() {
     let plain = tar().dir("./").file("./a", "a").file("./etc/.wh.name", "a name like any other").done();
-    for archive in [plain.clone(), gzip(&plain), zstd(&plain), [gzip(&plain[..700]), gzip(&plain[700..])].concat()]
+    for archive in
+        [plain.clone(), gzip(&plain), zstd(&plain), [gzip(&plain[..700]), gzip(&plain[700..])].concat()]
     {
         let ground = Playground::new();
         let report = ground.unpack(&archive).unwrap();
@@ -826,7 +826,10 @@ fn hostile_06_directory_over_a_link() {
 fn hostile_07_hard_link_out() {
     let ground = Playground::new();
     let secret = ground.path("outside/secret").display().to_string();
-    ground.refuses(&tar().hardlink("h", "../outside/secret").done(), &["entry h:", "../outside/secret", "goes up"]);
+    ground.refuses(
+        &tar().hardlink("h", "../outside/secret").done(),
+        &["entry h:", "../outside/secret", "goes up"],
+    );
     ground.refuses(
         &tar().pax(&[("linkpath", secret.as_bytes())]).hardlink("h", "x").done(),
         &["entry h:", "secret", "not in the archive"],
@@ -838,8 +841,7 @@ fn hostile_07_hard_link_out() {
 #[test]
 fn hostile_08_hard_link_to_a_link_then_write() {
     let ground = Playground::new();
-    let archive =
-        tar().symlink("l", "../outside/secret").hardlink("h", "l").file("h", "harm").done();
+    let archive = tar().symlink("l", "../outside/secret").hardlink("h", "l").file("h", "harm").done();
     ground.unpack(&archive).unwrap();
     assert_eq!(describe(&ground.target()), " d 755\nh f 644 harm\nl -> ../outside/secret");
     ground.unharmed();
@@ -875,7 +877,10 @@ fn hostile_10_devices() {
             }
             // mknod needs a privilege that even root may lack.
             Err(error) => {
-                assert!(error.to_string().contains("entry dev/mem: this device node cannot be made"), "{error}");
+                assert!(
+                    error.to_string().contains("entry dev/mem: this device node cannot be made"),
+                    "{error}"
+                );
                 unpack(&UnpackOptions { best_effort: true, ..kept }).unwrap();
                 fs::remove_dir_all(ground.target()).unwrap();
             }
@@ -906,7 +911,10 @@ fn hostile_12_file_capabilities_and_overlay_attributes() {
     let archive = tar()
         .pax(&[("SCHILY.xattr.security.capability", &capability)])
         .file("ping", "")
-        .pax(&[("SCHILY.xattr.trusted.overlay.redirect", b"/etc"), ("SCHILY.xattr.user.overlay.opaque", b"y")])
+        .pax(&[
+            ("SCHILY.xattr.trusted.overlay.redirect", b"/etc"),
+            ("SCHILY.xattr.user.overlay.opaque", b"y"),
+        ])
         .dir("d")
         .done();
     let value = || {
@@ -1027,7 +1035,10 @@ fn hostile_18_damaged_archives() {
     let mut sum = whole.clone();
     sum[1] ^= 1;
     ground.refuses(&sum, &["checksum"]);
-    ground.refuses(&tar().member(&Member { kind: b'M', name: b"part", ..Member::default() }).done(), &["entry part:"]);
+    ground.refuses(
+        &tar().member(&Member { kind: b'M', name: b"part", ..Member::default() }).done(),
+        &["entry part:"],
+    );
 }
 
 #[test]
@@ -1048,10 +1059,8 @@ fn hostile_19_fifo_and_duplicates() {
         describe(&ground.target()),
         " d 755\nd f 644 no directory any more\nover f 644 two\npipe special 622"
     );
-    ground.refuses_with(
-        &UnpackOptions { target: ground.path("other"), ..ground.options(&tar().file("f", "").file("f/x", "").done()) },
-        &["entry f/x:", "f is no directory"],
-    );
+    let ground = Playground::new();
+    ground.refuses(&tar().file("f", "").file("f/x", "").done(), &["entry f/x:", "f is no directory"]);
 }
 
 #[test]
@@ -1080,7 +1089,10 @@ fn hostile_21_whiteouts_that_name_no_file() {
 fn hostile_22_another_root() {
     let ground = Playground::new();
     for name in ["./", ".", "/"] {
-        ground.refuses(&tar().symlink(name, "../outside").file("secret", "").done(), &["would replace the root"]);
+        ground.refuses(
+            &tar().symlink(name, "../outside").file("secret", "").done(),
+            &["would replace the root"],
+        );
     }
 }
 
@@ -1114,15 +1126,17 @@ fn hostile_23_parts_from_elsewhere() {
 #[test]
 fn hostile_24_deeper_than_any_path() {
     let ground = Playground::new();
-    let step = "d/".repeat(40);
+    let step = "d/".repeat(100);
     let mut archive = tar();
     let mut at = String::new();
-    // Each link shortens the way to the bottom, where the next piece is hung.
-    for number in 0..60 {
-        archive = archive.dir(&format!("{at}{step}")).symlink(&format!("l{number}"), &format!("{at}{step}"));
+    // Each link shortens the way to the bottom, where the next piece is hung; the kernel follows 40.
+    for number in 0..39 {
+        let deeper = format!("{at}{step}");
+        archive = archive.pax(&[("path", deeper.as_bytes())]).dir("x");
+        archive = archive.pax(&[("linkpath", deeper.as_bytes())]).symlink(&format!("l{number}"), "x");
         at = format!("l{number}/");
     }
-    // 2400 levels; then a reason to remove them all.
+    // 3900 levels, more than a path name can have; then a reason to remove them all.
     let archive = archive.file("../x", "").done();
     ground.refuses(&archive, &["goes up"]);
 }
@@ -1239,14 +1253,12 @@ fn killed_in_the_middle() {
         let mut stdin = child.stdin.take().unwrap();
         let whole = tar().file("a", "a").file("b", &"b".repeat(300_000)).done();
         stdin.write_all(&whole[..200_000]).unwrap();
-        let staging = || {
-            listed(ground.dir.path()).into_iter().find(|name| name.starts_with(".rcon-unpacking-"))
-        };
+        let staging =
+            || listed(ground.dir.path()).into_iter().find(|name| name.starts_with(".rcon-unpacking-"));
         while staging().is_none_or(|name| !ground.path(&name).join("root/b").exists()) {
             assert!(child.try_wait().unwrap().is_none(), "ended by itself");
             std::thread::sleep(Duration::from_millis(5));
         }
-        // SAFETY of the test: the child is ours and not yet waited for.
         let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::try_from(signal).unwrap()).unwrap();
         if !leaves {
@@ -1263,12 +1275,12 @@ fn killed_in_the_middle() {
     }
 }
 
-/// A layer of 64 MiB in 40 MiB of address space: nothing is kept.
+/// A layer of 32 MiB in 24 MiB of address space: nothing is kept.
 #[test]
 fn memory_does_not_grow_with_the_archive() {
     let ground = Playground::new();
     let mut noise = 1_u64;
-    let data: Vec<u8> = (0..64 << 20)
+    let data: Vec<u8> = (0..32 << 20)
         .map(|_| {
             noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             (noise >> 56) as u8
@@ -1278,7 +1290,7 @@ fn memory_does_not_grow_with_the_archive() {
     let (files, _) = oci(std::slice::from_ref(&layer), &|_, layer| layer.to_vec());
     fs::write(ground.path("archive"), oci_archive(&files)).unwrap();
     let output = Command::new("sh")
-        .args(["-c", "ulimit -v 40960; exec \"$0\" image unpack --no-sync \"$1\" \"$2\""])
+        .args(["-c", "ulimit -v 24576; exec \"$0\" image unpack --no-sync \"$1\" \"$2\""])
         .args([Path::new(env!("CARGO_BIN_EXE_rcon")), &ground.path("archive"), &ground.target()])
         .output()
         .unwrap();
@@ -1366,9 +1378,9 @@ fn pack_stays_on_its_file_system_and_follows_nothing() {
 }
 
 fn any_name() -> impl Strategy<Value = String> {
-    prop::string::string_regex("[a-c.]{1,3}|[x-z]{90,120}").unwrap().prop_filter("special", |name| {
-        name != "." && name != ".."
-    })
+    prop::string::string_regex("[a-c.]{1,3}|[x-z]{90,120}")
+        .unwrap()
+        .prop_filter("special", |name| name != "." && name != "..")
 }
 
 proptest! {
