@@ -206,7 +206,7 @@ fn who_stops_itself_makes_us_stop() {
 fn who_reads_in_the_background_stops() {
     both(|terminal| {
         terminal.line("$W bash -c 'read line; echo \"got:$line:\"' &");
-        terminal.line("sleep 0.3; jobs");
+        terminal.line("while ! jobs -s | grep -q .; do sleep 0.05; done; jobs");
         terminal.expect("Stopped");
         terminal.line("fg");
         std::thread::sleep(Duration::from_millis(300));

@@ -278,10 +278,20 @@ pub(crate) fn stop_with_it(command: Pid, signal: i32) {
     ) else {
         return;
     };
-    let foreground = nix::unistd::tcgetpgrp(tty.as_fd()).ok() == Some(nix::unistd::getpgrp());
+    let (own, before) = (nix::unistd::getpgrp(), nix::unistd::tcgetpgrp(tty.as_fd()).ok());
+    // A shell that suspends itself does so in a group of its own that has the terminal.
+    let its_group = nix::unistd::getpgid(Some(command)).ok();
+    let foreground = before.is_some() && (before == Some(own) || before == its_group);
     let by_job_control = matches!(signal, libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU);
-    if foreground || (by_job_control && together(command)) {
+    if foreground || (by_job_control && its_group == Some(own)) {
         sys::signals::be_stopped_by(if by_job_control { signal } else { libc::SIGTSTP });
+        // Brought back to the foreground, we hand the terminal on to whoever had it. SIGTTOU is blocked.
+        if let Some(group) = before.filter(|group| *group != own && before == its_group)
+            && nix::unistd::tcgetpgrp(tty.as_fd()).ok() == Some(own)
+            && let Err(errno) = nix::unistd::tcsetpgrp(tty.as_fd(), group)
+        {
+            debug_assert!(errno == Errno::EPERM || errno == Errno::ESRCH, "tcsetpgrp: {errno}");
+        }
         // Who woke the whole process group has woken the command too; a second SIGCONT does no harm.
         signal_child(command, libc::SIGCONT);
     }
