@@ -89,6 +89,14 @@ fn take(step: &Step, kit: &Kit) -> Result<(), Errno> {
             Ok(false) => Err(Errno::EBADE),
             Err(errno) => Err(errno),
         },
+        Step::OpenRelay => match &kit.cage.relay {
+            Some((pipe, name)) => sys::child::open_relay(name, *pipe),
+            None => Ok(()),
+        },
+        Step::PutPid => {
+            kit.envp.put_pid();
+            Ok(())
+        }
         Step::Cage(step) => crate::cage::child::take(step, kit.cage),
         Step::RestoreSignals => kit.signals.map_or(Ok(()), |signals| signals.restore()),
         Step::Exec(exec) => Err(execute(exec, kit)),

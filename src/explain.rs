@@ -44,6 +44,8 @@ pub fn step(step: &Step, plan: &Plan) -> String {
         Step::SetSecurebits(bits) => format!("set securebits: {}", securebit_names(*bits)),
         Step::NoNewPrivs => "set no_new_privs".to_owned(),
         Step::Verify(expected) => format!("find on reading back that {}", expectation(expected)),
+        Step::OpenRelay => "make a socket for messages to the service manager".to_owned(),
+        Step::PutPid => "put the command's number into LISTEN_PID and WATCHDOG_PID".to_owned(),
         Step::Cage(step) => step.words(),
         Step::RestoreSignals => "give signals back as the caller had them".to_owned(),
         Step::Exec(exec) => {
@@ -141,6 +143,12 @@ pub fn text(plan: &Plan, host: &Host) -> String {
     if !plan.birth.new.is_empty() {
         let names: Vec<&str> = plan.birth.new.kinds().map(|kind| kind.name()).collect();
         lines.push(format!("create the child in new namespaces: {}", names.join(", ")));
+    }
+    if let Some(relay) = &plan.birth.relay {
+        lines.push(format!(
+            "pass the command's messages on to its service manager at {}",
+            printable(relay.manager.as_encoded_bytes())
+        ));
     }
     lines.extend(plan.steps.iter().map(|one| step(one, plan)));
     if let Some(sets) = plan.sets {

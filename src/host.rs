@@ -25,6 +25,8 @@ pub struct Host {
     pub pid: u32,
     /// Something that differs between two runs with one process id.
     pub nonce: u64,
+    /// The effective user.
+    pub user: u32,
     /// The effective user is root.
     pub root: bool,
     /// systemd runs this machine.
@@ -41,6 +43,8 @@ pub struct Host {
     pub privileges: Option<crate::privileges::Facts>,
     /// For the cage.
     pub cage: crate::cage::Facts,
+    /// What a service manager has told us.
+    pub notify: crate::notify::Facts,
     /// PATH of the caller.
     pub path: Option<OsString>,
 }
@@ -96,7 +100,8 @@ impl Host {
         layout: impl FnOnce() -> Result<Layout, Error>,
     ) -> Result<Self, Error> {
         let mut host = Self { pid: std::process::id(), nonce: crate::sys::monotonic_ns(), ..Self::default() };
-        host.root = nix::unistd::geteuid().is_root();
+        host.user = nix::unistd::geteuid().as_raw();
+        host.root = host.user == 0;
         host.facts.page = crate::sys::page_size();
         host.cgroup_parent.clone_from(&args.cgroup_parent);
         host.path = std::env::var_os("PATH");
@@ -107,7 +112,8 @@ impl Host {
                 .map_err(|e| Error::new(format!("cannot open {}", root.display())).errno(e))?;
             host.privileges = Some(crate::privileges::Facts::read(&args.privileges.identity, dir.as_fd())?);
         }
-        if !args.environment.is_empty() || host.brings_variables() {
+        host.notify = crate::notify::Facts::read(host.pid);
+        if !args.environment.is_empty() || host.brings_variables() || host.notify.is_needed() {
             host.environment = crate::sys::environment();
         }
         if args.cage.is_asked() {

@@ -20,6 +20,7 @@ pub mod identity;
 pub mod image;
 pub mod limits;
 pub mod live;
+pub mod notify;
 pub mod outcome;
 pub mod passwd;
 pub mod plan;

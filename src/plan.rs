@@ -14,6 +14,7 @@ use crate::environment;
 use crate::error::Error;
 use crate::host::{Host, V2Node};
 use crate::limits::{self, Asked, Controller, Value, Version, Write};
+use crate::notify::{self, Relay};
 use crate::privileges;
 use crate::receipt;
 use crate::runs::Name;
@@ -164,11 +165,17 @@ pub fn plan(args: &Args, host: &Host) -> Result<Plan, Error> {
         && groups.is_empty()
         && !wait_all
         && *receipt == receipt::Asked::default();
-    let cage::Cage { birth, enter, settings, last, root: _ } = cage::plan(cage, &host.cage, *wait_all)?;
+    let cage::Cage { mut birth, enter, settings, last, root: _ } =
+        cage::plan(cage, &host.cage, *wait_all, host.notify.listen)?;
     let inside = privileges::Inside::of(&birth);
     let privileges = privileges::plan(privileges, host.privileges.as_ref(), inside.as_ref())?;
-    let brought: Vec<(OsString, OsString)> = privileges.variables;
-    let environment = (!brought.is_empty() || !environment.is_empty())
+    let mut brought: Vec<(OsString, OsString)> = privileges.variables;
+    if !in_place {
+        birth.relay = relay(&birth, &privileges.steps, host);
+        brought.extend(host.notify.variables(birth.relay.as_ref()));
+    }
+    let put_pid = !in_place && host.notify.names_us;
+    let environment = (!brought.is_empty() || !environment.is_empty() || put_pid)
         .then(|| environment::changed(&host.environment, &brought, environment));
     let path = environment.as_ref().map_or(host.path.as_deref(), |env| environment::get(env, "PATH"));
     // The order is the security argument, and stands only here: groups, session, namespaces and mounts, root
@@ -179,8 +186,10 @@ pub fn plan(args: &Args, host: &Host) -> Result<Plan, Error> {
         .map(Step::Join)
         .collect();
     steps.extend(enter.into_iter().chain(settings).map(Step::Cage));
+    steps.extend(birth.relay.iter().filter(|relay| relay.inside).map(|_| Step::OpenRelay));
     steps.extend(privileges.steps);
     steps.extend(privileges.checks);
+    steps.extend(put_pid.then_some(Step::PutPid));
     steps.extend(last.into_iter().map(Step::Cage));
     if !in_place {
         steps.push(Step::RestoreSignals);
@@ -201,6 +210,20 @@ pub fn plan(args: &Args, host: &Host) -> Result<Plan, Error> {
         limits: kept,
         receipt: receipt.clone(),
     })
+}
+
+/// The way of the command's messages to its service manager, where it has one.
+fn relay(birth: &cage::Birth, steps: &[Step], host: &Host) -> Option<Relay> {
+    let manager = host.notify.manager.clone()?;
+    // Whoever has the user id of the command, or ours, could speak for it anyhow (ptrace(2)).
+    let mut speakers = vec![0, host.user];
+    speakers.extend(steps.iter().filter_map(|step| match step {
+        Step::SetUser(user) => Some(birth.maps.as_ref().map_or(*user, |maps| maps.outside(*user))),
+        _ => None,
+    }));
+    speakers.extend(birth.maps.iter().map(|maps| maps.outside(0)));
+    let inside = birth.changes_net();
+    Some(Relay { manager, name: notify::name(host.pid, host.nonce), inside, speakers })
 }
 
 /// The name that `--name` comes to here.

@@ -11,7 +11,7 @@ use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
 use crate::cage;
-use crate::cage::birth::{Midwife, News};
+use crate::cage::birth::{Delivered, Midwife, News};
 use crate::cgroup::Groups;
 use crate::child::{self, Kit, Report};
 use crate::error::{Class, Error, printable};
@@ -82,11 +82,7 @@ pub fn start(plan: &mut Plan) -> Result<Running, Error> {
         }
         other => other,
     };
-    let (pid, news) = pid.map_err(|failure| failure.words(plan))?;
-    let mut others = Vec::new();
-    if let Some(news) = &news {
-        others.push(news.watched(pid).map_err(|e| Error::new("cannot watch the init").errno(e))?);
-    }
+    let (pid, Delivered { news, others }) = pid.map_err(|failure| failure.words(plan))?;
     Ok(Running { pid, groups, signals, strangers, news, watch, others, started })
 }
 
@@ -109,7 +105,14 @@ pub fn become_command(plan: &Plan) -> Error {
 }
 
 fn environment(plan: &Plan) -> sys::Vector<'_> {
-    plan.environment.as_ref().map_or_else(sys::Vector::inherited_environment, |env| sys::Vector::of(env))
+    match &plan.environment {
+        None => sys::Vector::inherited_environment(),
+        Some(env) if plan.steps.contains(&Step::PutPid) => {
+            let own = std::process::id();
+            sys::Vector::with_pid(env, |entry| crate::notify::names_pid(entry, own))
+        }
+        Some(env) => sys::Vector::of(env),
+    }
 }
 
 enum Failure {
@@ -124,8 +127,8 @@ fn launch(
     groups: &Groups,
     signals: &Signals,
     born_inside: bool,
-) -> Result<(Pid, Option<News>), Failure> {
-    let midwife = Midwife::prepare(&plan.birth).map_err(Failure::Said)?;
+) -> Result<(Pid, Delivered), Failure> {
+    let mut midwife = Midwife::prepare(&plan.birth).map_err(Failure::Said)?;
     let entries = groups.entries();
     let kit = |report| Kit {
         steps: &plan.steps,
@@ -146,7 +149,7 @@ fn launch(
         let pid = sys::clone::spawn(flags, born_in, || child::run(&kit)).map_err(Failure::Clone)?;
         // It has executed the command or left by now.
         return match failure.get() {
-            None => Ok((pid, None)),
+            None => Ok((pid, midwife.deliver(pid))),
             Some((step, errno)) => Err(failed(pid, step, errno)),
         };
     }
@@ -157,20 +160,18 @@ fn launch(
         sys::clone::spawn(flags, born_in, || child::run(&kit)).map_err(Failure::Clone)?
     };
     drop(writer);
-    let news = match midwife.deliver(&plan.birth, pid) {
-        Ok(news) => news,
-        Err(error) => {
-            // It waits for its maps, which will not come: it leaves.
-            reap(pid);
-            return Err(Failure::Said(error));
-        }
-    };
+    if let Err(error) = midwife.wake(&plan.birth, pid) {
+        // It waits for its maps, which will not come: it leaves when the pipe has closed.
+        drop(midwife);
+        reap(pid);
+        return Err(Failure::Said(error));
+    }
     let mut message = [0_u8; 8];
     loop {
         match nix::unistd::read(reader.as_fd(), &mut message) {
             Ok(8) => break,
             // Closed by exec: the command runs.
-            Ok(_) => return Ok((pid, news)),
+            Ok(_) => return Ok((pid, midwife.deliver(pid))),
             Err(Errno::EINTR) => {}
             Err(errno) => return Err(Failure::Pipe(errno)),
         }

@@ -39,6 +39,10 @@ pub enum Step {
     Verify(Expected),
     /// A step into the cage.
     Cage(CageStep),
+    /// Make the socket for messages to a service manager in this network namespace, and hand it to the parent.
+    OpenRelay,
+    /// Put the command's own number into LISTEN_PID and its like.
+    PutPid,
     /// Give signal mask and SIGCHLD back as the caller had them.
     RestoreSignals,
     /// Become the command: the first candidate that exists.
@@ -51,7 +55,7 @@ impl Step {
     #[must_use]
     pub fn is_quick(&self) -> bool {
         match self {
-            Self::Join(_) | Self::RestoreSignals | Self::Exec(_) => true,
+            Self::Join(_) | Self::PutPid | Self::OpenRelay | Self::RestoreSignals | Self::Exec(_) => true,
             Self::DropBounding { .. } | Self::SetCapabilities(_) | Self::SetAmbient(_) => true,
             Self::KeepCapabilities | Self::SetSecurebits(_) | Self::NoNewPrivs | Self::Verify(_) => true,
             // Another user's process has no business in our memory; and the kernel would mark that memory as

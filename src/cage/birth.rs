@@ -7,11 +7,13 @@ use std::rc::Rc;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::{Pid, pipe2};
 
 use super::Birth;
 use super::child::Tools;
 use crate::error::{Error, printable};
+use crate::notify::Speaker;
 use crate::supervise::Other;
 
 /// The parent's ends, and what the child needs.
@@ -22,7 +24,19 @@ pub struct Midwife {
     pub tools: Tools,
     joins: Vec<OwnedFd>,
     barrier: Option<(OwnedFd, OwnedFd)>,
-    status: Option<(OwnedFd, OwnedFd)>,
+    /// The init's news and their other end; a second descriptor of ours for the supervisor.
+    news: Option<(News, OwnedFd, OwnedFd)>,
+    /// Our socket for messages to a service manager, or the channel through which the child sends its own.
+    relay: Option<(Speaker, OwnedFd, Option<OwnedFd>)>,
+}
+
+/// What the supervisor gets.
+#[derive(Debug, Default)]
+pub struct Delivered {
+    /// Where the command's end comes from, behind an init.
+    pub news: Option<News>,
+    /// What else to watch.
+    pub others: Vec<Other>,
 }
 
 impl Midwife {
@@ -56,19 +70,35 @@ impl Midwife {
         if birth.init {
             // Read only when something is there: never to be waited at.
             let (reader, writer) = pipe(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+            let second = reader.try_clone().map_err(|_| Error::new("no descriptor is left"))?;
             midwife.tools.status = writer.as_raw_fd();
-            midwife.status = Some((reader, writer));
+            midwife.news = Some((News { pipe: reader, last: Rc::default() }, writer, second));
+        }
+        if let Some(relay) = &birth.relay {
+            let speaker = Speaker::new(relay)?;
+            midwife.relay = Some(if relay.inside {
+                let (ours, childs) = socketpair(
+                    AddressFamily::Unix,
+                    SockType::Datagram,
+                    None,
+                    SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+                )
+                .map_err(|e| Error::new("cannot make a channel to the child").errno(e))?;
+                midwife.tools.relay = Some((childs.as_raw_fd(), relay.name.clone()));
+                (speaker, ours, Some(childs))
+            } else {
+                (speaker, crate::notify::open(relay)?, None)
+            });
         }
         Ok(midwife)
     }
 
-    /// The child lives and waits: gives it its maps, and lets it go on. The rest is where the init's news come
-    /// in.
+    /// The child lives and waits: gives it its maps, and lets it go on.
     ///
     /// # Errors
     /// The maps were refused; the child leaves by itself then.
-    pub fn deliver(self, birth: &Birth, child: Pid) -> Result<Option<News>, Error> {
-        if let (Some(maps), Some((reader, writer))) = (&birth.maps, self.barrier) {
+    pub fn wake(&mut self, birth: &Birth, child: Pid) -> Result<(), Error> {
+        if let (Some(maps), Some((reader, writer))) = (&birth.maps, self.barrier.take()) {
             drop(reader);
             maps.write(child)?;
             // The child may have died: its end tells more than this one.
@@ -77,7 +107,28 @@ impl Midwife {
                 Err(errno) => return Err(Error::new("cannot wake the child").errno(errno)),
             }
         }
-        Ok(self.status.map(|(reader, _)| News { pipe: reader, last: Rc::default() }))
+        Ok(())
+    }
+
+    /// The command, or the init before it, runs as `pid`: what the supervisor needs to know.
+    #[must_use]
+    pub fn deliver(self, pid: Pid) -> Delivered {
+        let mut delivered = Delivered::default();
+        if let Some((news, _, second)) = self.news {
+            delivered.others.push(news.watched(pid, second));
+            delivered.news = Some(news);
+        }
+        if let Some((mut speaker, socket, channel)) = self.relay {
+            let socket = match channel {
+                Some(_) => crate::notify::receive(&socket),
+                None => Some(socket),
+            };
+            // None: the child did not get as far, and its failure is told.
+            delivered.others.extend(
+                socket.map(|fd| Other { fd, ready: Box::new(move |fd: &OwnedFd| speaker.pass_on(fd)) }),
+            );
+        }
+        delivered
     }
 }
 
@@ -91,12 +142,7 @@ pub struct News {
 
 impl News {
     /// For the supervisor's poll: stops with the command as `pid`, the init, would if it could be stopped.
-    ///
-    /// # Errors
-    /// No descriptor is left.
-    pub fn watched(&self, pid: Pid) -> Result<Other, Errno> {
-        let fd =
-            self.pipe.try_clone().map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EMFILE)))?;
+    fn watched(&self, pid: Pid, fd: OwnedFd) -> Other {
         let last = Rc::clone(&self.last);
         let ready = Box::new(move |fd: &OwnedFd| {
             let (stopped, more) = read(fd, &last);
@@ -105,7 +151,7 @@ impl News {
             }
             more
         });
-        Ok(Other { fd, ready })
+        Other { fd, ready }
     }
 
     /// The command's wait status, after the init has ended with `status`: its own where somebody killed it

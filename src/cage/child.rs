@@ -24,6 +24,8 @@ pub struct Tools {
     pub status: i32,
     /// The pipe of failures: the parent's end, our end.
     pub report: Cell<(i32, i32)>,
+    /// The socket for messages to a service manager: where it goes to the parent, its name.
+    pub relay: Option<(i32, Vec<u8>)>,
     /// The umask, while ours is 0.
     pub umask: Cell<u32>,
 }

@@ -216,6 +216,13 @@ impl Maps {
         write("gid_map", &lines(&self.groups))
     }
 
+    /// The number outside of a user inside; a user that nobody is where there is none.
+    #[must_use]
+    pub fn outside(&self, user: u32) -> u32 {
+        let range = self.users.iter().find(|one| user >= one.inside && user - one.inside < one.count);
+        range.map_or(u32::MAX, |one| one.outside + (user - one.inside))
+    }
+
     /// For `--explain`.
     #[must_use]
     pub fn words(&self) -> String {

@@ -19,6 +19,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
+use crate::notify::Relay;
 use mounts::{Around, Builder, Wanted, Wish};
 use namespaces::{Join, Kind, Set};
 use step::{Access, CageStep, Root};
@@ -84,6 +85,16 @@ pub struct Birth {
     pub slots: usize,
     /// An init stands between us and the command.
     pub init: bool,
+    /// The command's messages to its service manager.
+    pub relay: Option<Relay>,
+}
+
+impl Birth {
+    /// Will the command be in another network namespace than we are?
+    #[must_use]
+    pub fn changes_net(&self) -> bool {
+        self.new.has(Kind::Net) || self.joins.iter().any(|join| join.kind == Kind::Net)
+    }
 }
 
 /// The cage's part of the plan.
@@ -123,13 +134,22 @@ impl Asked {
     /// The namespaces to be made, those that other options imply among them.
     fn new_namespaces(&self, facts: &Facts) -> Set {
         let mut new = self.unshare;
+        // Through the /proc/PID/root of a process outside a root process would walk out of its root directory:
+        // what --proc shows below --root are the processes of the cage.
+        let guarded = self.root.is_some()
+            && !self.chroot_only
+            && self.mounts.iter().any(|wish| wish.what == Wanted::Proc(false))
+            && !self.joins.iter().any(|join| join.kind == Kind::Pid);
+        if guarded {
+            new.add(Kind::Pid);
+        }
         let mut implied = |kind, wanted| {
             if wanted {
                 new.add(kind);
             }
         };
         // A pid namespace without a /proc of its own shows the wrong processes.
-        let proc = self.unshare.has(Kind::Pid) && !self.chroot_only;
+        let proc = (guarded || self.unshare.has(Kind::Pid)) && !self.chroot_only;
         implied(Kind::Mount, self.wants_mounts() || proc);
         implied(Kind::Uts, self.hostname.is_some());
         implied(Kind::Time, self.boottime.is_some() || self.monotonic.is_some());
@@ -196,7 +216,7 @@ impl Asked {
 ///
 /// # Errors
 /// What cannot be had, naming the option.
-pub fn plan(asked: &Asked, facts: &Facts, wait_all: bool) -> Result<Cage, Error> {
+pub fn plan(asked: &Asked, facts: &Facts, wait_all: bool, listen: i32) -> Result<Cage, Error> {
     let new = asked.new_namespaces(facts);
     asked.check(new)?;
     let mut cage = Cage { root: asked.root.clone(), ..Cage::default() };
@@ -260,7 +280,9 @@ pub fn plan(asked: &Asked, facts: &Facts, wait_all: bool) -> Result<Cage, Error>
     }
     steps.extend(asked.umask.map(CageStep::Umask));
     if asked.root.is_some() {
-        cage.last.push(CageStep::CloseDescriptors(asked.keep.clone()));
+        let passed = 3..3 + listen;
+        let kept = asked.keep.iter().copied().filter(|fd| !passed.contains(fd));
+        cage.last.push(CageStep::CloseDescriptors(passed.clone().chain(kept).collect()));
     }
     Ok(cage)
 }

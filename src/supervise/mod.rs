@@ -197,6 +197,10 @@ impl Run<'_> {
 
     /// Reads the figures, ends what is left, removes the groups.
     fn finish(mut self) -> Outcome {
+        // What came between the last look and the end; none of these blocks.
+        for other in &mut self.running.others {
+            (other.ready)(&other.fd);
+        }
         let others = reap_all(&self.running);
         let mut outcome = Outcome {
             ended: self.ended.unwrap_or(Ended::Exited(0)),

@@ -282,3 +282,64 @@ pub fn is_open(fd: i32) -> bool {
     // SAFETY: numbers.
     unsafe { libc::fcntl(fd, libc::F_GETFD) >= 0 }
 }
+
+/// Makes a datagram socket with this abstract name (`\0` and more bytes) and sends it over `channel`.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn open_relay(name: &[u8], channel: i32) -> Result<(), Errno> {
+    let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: numbers.
+    let fd = Errno::result(unsafe { libc::socket(libc::AF_UNIX, kind, 0) })?;
+    let yes: libc::c_int = 1;
+    let size = std::mem::size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the option is an int, and is one.
+    Errno::result(unsafe {
+        libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_PASSCRED, (&raw const yes).cast(), size)
+    })?;
+    // SAFETY: all-zero is a valid address.
+    let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+    address.sun_family = libc::AF_UNIX as libc::sa_family_t;
+    for (to, from) in address.sun_path.iter_mut().zip(name) {
+        *to = *from as libc::c_char;
+    }
+    let length = std::mem::offset_of!(libc::sockaddr_un, sun_path) + name.len();
+    // SAFETY: the address is valid for this length: the caller's names are shorter than its room.
+    Errno::result(unsafe { libc::bind(fd, (&raw const address).cast(), length as libc::socklen_t) })?;
+    let sent = send_descriptor(channel, fd);
+    super::mount::close(fd);
+    sent
+}
+
+/// Sends one descriptor with one byte (unix(7), SCM_RIGHTS).
+fn send_descriptor(channel: i32, fd: i32) -> Result<(), Errno> {
+    let mut byte = 0_u8;
+    let mut part = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
+    // Room for one header and one number, aligned as a header.
+    let mut control = [0_u64; 4];
+    // SAFETY: all-zero is a valid msghdr.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.as_mut_ptr().cast();
+    // SAFETY: computes a size from a number.
+    message.msg_controllen = unsafe { libc::CMSG_SPACE(4) } as _;
+    // SAFETY: the message has room for a header.
+    let header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
+    if header.is_null() {
+        return Err(Errno::EINVAL);
+    }
+    // SAFETY: computes a size from a number.
+    let length = unsafe { libc::CMSG_LEN(4) };
+    // SAFETY: the header is within `control`, which is aligned and large enough.
+    let header = unsafe { &mut *header };
+    header.cmsg_level = libc::SOL_SOCKET;
+    header.cmsg_type = libc::SCM_RIGHTS;
+    header.cmsg_len = length as _;
+    // SAFETY: the place behind the header has room for one number.
+    let data = unsafe { libc::CMSG_DATA(header) };
+    // SAFETY: as above; unaligned on purpose.
+    unsafe { data.cast::<i32>().write_unaligned(fd) };
+    // SAFETY: the message and all that it points to live until the call is over.
+    Errno::result(unsafe { libc::sendmsg(channel, &raw const message, libc::MSG_NOSIGNAL) }).map(drop)
+}

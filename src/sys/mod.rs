@@ -125,6 +125,13 @@ pub fn replace_standard_descriptors(file: BorrowedFd) {
     }
 }
 
+/// Takes a descriptor that the kernel has just handed to us over a socket.
+#[must_use]
+pub fn own(fd: i32) -> OwnedFd {
+    // SAFETY: the caller got it from a message, and nobody else knows the number.
+    unsafe { std::os::fd::FromRawFd::from_raw_fd(fd) }
+}
+
 /// The owned descriptor's number, for the child side, which has only numbers.
 #[must_use]
 pub fn number(fd: &OwnedFd) -> i32 {

@@ -31,6 +31,7 @@ mod control;
 mod cost;
 mod cpu;
 mod deeds;
+mod escape;
 mod exec;
 mod facts;
 mod fixture;
@@ -39,6 +40,7 @@ mod harness;
 mod io;
 mod memory;
 mod needs;
+mod notify;
 mod place;
 mod privileges;
 mod receipt;
@@ -74,6 +76,8 @@ fn cases() -> Vec<Case> {
         cleanup::tests(),
         shared::tests(),
         refusals::tests(),
+        notify::tests(),
+        escape::tests(),
     ];
     modules.concat()
 }

@@ -16,6 +16,7 @@ use std::{
     fs::OpenOptions,
     io::{Read, Write},
     os::unix::fs::OpenOptionsExt,
+    path::Path,
     path::PathBuf,
     process::{Child, Command, ExitCode, Stdio},
     thread,
@@ -55,6 +56,10 @@ pub(crate) fn program() -> PathBuf {
 /// | `orphan:ROLE:…` | starts that as a child, waits for it to say something and leaves with 0 |
 /// | `burners:N:S` | N children that burn CPU for S seconds each; waits for them |
 /// | `deep:ROLE:…` | runs that in a grandchild whose parents end at once, and waits until it has ended |
+/// | `notify:TEXT` | says it to `NOTIFY_SOCKET`, `|` for a newline; waits until it has been read |
+/// | `listen` | says which descriptors `LISTEN_FDS` brings, if `LISTEN_PID` is this process |
+/// | `escape:PATH` | tries every way out of a root directory that is known to it, to see PATH |
+/// | `escape-chroot:PATH` | tries those that lead out of a chroot, which leave nothing behind |
 /// | `userns` | makes a user namespace or says why not |
 /// | `may:DEED` | does what needs a capability, see [`crate::deeds`] |
 pub(crate) fn play(role: &str) -> ExitCode {
@@ -85,6 +90,10 @@ fn act(role: &str) -> Result<ExitCode, Box<dyn Error>> {
             println!("daemon={}", daemon.id());
         }
         ["exit", status] => return Ok(ExitCode::from(status.parse::<u8>()?)),
+        ["notify", message] => notify(message)?,
+        ["listen"] => listen(),
+        ["escape", outside] => crate::escape::attempt(Path::new(outside), false),
+        ["escape-chroot", outside] => crate::escape::attempt(Path::new(outside), true),
         ["raise", signal] => raise(Signal::try_from(signal.parse::<i32>()?)?)?,
         ["write", size, path] => direct_io(bytes(size)?, path, true)?,
         ["read", size, path] => direct_io(bytes(size)?, path, false)?,
@@ -222,4 +231,47 @@ fn bytes(text: &str) -> Result<usize, Box<dyn Error>> {
 
 fn seconds(text: &str) -> Result<Duration, Box<dyn Error>> {
     Ok(Duration::from_secs_f64(text.trim_end_matches('s').parse()?))
+}
+
+/// sd_notify(3) and sd_notify_barrier(3).
+fn notify(message: &str) -> Result<(), Box<dyn Error>> {
+    use nix::sys::socket::{
+        AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, sendmsg, socket,
+    };
+    use std::os::fd::AsRawFd;
+    let to = env::var("NOTIFY_SOCKET")?;
+    let to = match to.strip_prefix('@') {
+        Some(name) => UnixAddr::new_abstract(name.as_bytes())?,
+        None => UnixAddr::new(to.as_str())?,
+    };
+    let socket = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::empty(), None)?;
+    let text = message.replace('|', "\n");
+    let parts = [std::io::IoSlice::new(text.as_bytes())];
+    sendmsg(socket.as_raw_fd(), &parts, &[], MsgFlags::empty(), Some(&to))?;
+    let (mut reader, writer) = std::io::pipe()?;
+    let fds = [writer.as_raw_fd()];
+    let parts = [std::io::IoSlice::new(b"BARRIER=1")];
+    sendmsg(socket.as_raw_fd(), &parts, &[ControlMessage::ScmRights(&fds)], MsgFlags::empty(), Some(&to))?;
+    drop(writer);
+    reader.read_to_end(&mut Vec::new())?;
+    println!("notified");
+    Ok(())
+}
+
+/// sd_listen_fds(3).
+fn listen() {
+    let var = |name: &str| env::var(name).unwrap_or_default();
+    let own = var("LISTEN_PID") == std::process::id().to_string();
+    let open: Vec<String> = (3..10)
+        .filter_map(|fd| {
+            Some(format!("{fd}={}", std::fs::read_link(format!("/proc/self/fd/{fd}")).ok()?.display()))
+        })
+        .collect();
+    let watchdog = var("WATCHDOG_PID") == std::process::id().to_string();
+    println!(
+        "own={own} count={} names={} watchdog={watchdog} {}",
+        var("LISTEN_FDS"),
+        var("LISTEN_FDNAMES"),
+        open.join(" ")
+    );
 }
