@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::capabilities::{names, securebit_names};
 use crate::error::printable;
 use crate::host::Host;
-use crate::limits::Version;
+use crate::limits::{How, Version};
 use crate::plan::{Ending, GroupPlan, Plan};
 use crate::step::{Expected, Step};
 use crate::sys::caps::Posix;
@@ -103,9 +103,9 @@ fn serves(group: &GroupPlan) -> String {
 
 fn ending(plan: &Plan) -> &'static str {
     match (plan.ending, plan.groups.iter().any(|g| g.shared)) {
-        (Ending::WaitAll, _) => "wait for all its processes",
+        (Ending::WaitAll, _) => "wait for all its processes; remove the groups",
         (Ending::Kill, true) => "end what the command has left behind; the last run in the group removes it",
-        (Ending::Kill, false) => "kill what is left in the group",
+        (Ending::Kill, false) => "kill what is left in the group; remove the groups",
     }
 }
 
@@ -134,7 +134,12 @@ pub fn text(plan: &Plan, host: &Host) -> String {
         for write in &group.writes {
             let files: Vec<String> =
                 write.alternatives.iter().map(|(file, value)| format!("{file} = {value}")).collect();
-            lines.push(format!("  {:<44} {}", files.join(" or "), write.option));
+            let files = match write.how {
+                How::First => files.join(" or "),
+                How::Every => files.join(" and "),
+                How::IfEmpty => format!("{}, if it is empty", files.join(" or ")),
+            };
+            lines.push(format!("  {files:<44} {}", write.option));
         }
     }
     for group in plan.groups.iter().filter(|g| g.version == Version::V2) {
@@ -155,7 +160,7 @@ pub fn text(plan: &Plan, host: &Host) -> String {
         lines.extend(sets.rows().map(|(name, set)| format!("  the command's {name:<12} {}", names(set))));
     }
     if !plan.groups.is_empty() || plan.ending == Ending::WaitAll {
-        lines.push(format!("when it has ended: {}; remove the groups", ending(plan)));
+        lines.push(format!("when it has ended: {}", ending(plan)));
     }
     lines.extend(plan.notes.iter().map(|one| format!("note: {one}")));
     lines.extend(plan.waived.iter().map(|one| format!("not honoured: {one}")));

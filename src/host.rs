@@ -119,10 +119,13 @@ impl Host {
         if args.cage.is_asked() {
             host.cage = crate::cage::Facts::read(root, &args.cage)?;
         }
-        if !args.needs_group() {
+        if !args.needs_group() && args.explain.is_none() {
             return Ok(host);
         }
         host.layout = layout()?;
+        if !args.needs_group() {
+            return Ok(host);
+        }
         if args.control.name.is_some() {
             host.taken = crate::runs::taken()?;
         }
