@@ -119,7 +119,7 @@ impl Host {
         if args.cage.is_asked() {
             host.cage = crate::cage::Facts::read(root, &args.cage)?;
         }
-        if !args.needs_group() && args.explain.is_none() {
+        if !args.needs_group() && !args.receipt.counts() && args.explain.is_none() {
             return Ok(host);
         }
         host.layout = layout()?;

@@ -26,6 +26,7 @@ pub mod passwd;
 pub mod plan;
 pub mod privileges;
 pub mod receipt;
+pub mod report;
 pub mod runs;
 pub mod spawn;
 pub mod step;
@@ -77,6 +78,27 @@ pub fn main(argv: Vec<OsString>) -> i32 {
 
 /// Wraps a command.
 fn run(args: &Args) -> Result<i32, Error> {
+    let started = std::time::SystemTime::now();
+    let result = wrap(args);
+    if let Err(error) = &result
+        && args.receipt.counts()
+        && args.explain.is_none()
+    {
+        tell(&report::Report::of_failure(args, error, started), args);
+    }
+    result
+}
+
+/// Delivers the report. `false`: not everywhere.
+fn tell(report: &report::Report, args: &Args) -> bool {
+    let failures = report::deliver(report, &args.receipt);
+    for failure in &failures {
+        say(&failure.to_string());
+    }
+    failures.is_empty()
+}
+
+fn wrap(args: &Args) -> Result<i32, Error> {
     if let Some(show) = args.privileges.show {
         print(&privileges::show::show(show)?);
         return Ok(0);
@@ -93,10 +115,14 @@ fn run(args: &Args) -> Result<i32, Error> {
     if plan.in_place {
         return Err(spawn::become_command(&plan));
     }
+    report::sink::claim(&plan.receipt)?;
     let running = spawn::start(&mut plan)?;
     let outcome = supervise::wait(running, &plan);
     for message in outcome.messages(&plan) {
         say(&message);
+    }
+    if args.receipt.counts() && !tell(&report::Report::of(&plan, &outcome), args) && args.receipt.strict {
+        return Ok(125);
     }
     Ok(outcome.leave(&plan.receipt))
 }

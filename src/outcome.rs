@@ -1,9 +1,12 @@
 //! How a run ended, and the one place where that becomes an exit status.
 
+use std::time::{Duration, SystemTime};
+
 use crate::plan::Plan;
 use crate::receipt::Asked;
 use crate::supervise::Cause;
 use crate::sys::signals::die_of;
+use crate::usage::Usage;
 use crate::value::show_bytes;
 
 /// The status when a time limit ended the run.
@@ -46,10 +49,18 @@ pub struct Outcome {
     pub out_of_memory: Option<(u64, Option<u64>)>,
     /// Groups that could not be removed.
     pub left: Vec<String>,
+    /// Limits that the kernel refused and that were waived.
+    pub waived: Vec<String>,
+    /// What was used, where a report is to be made.
+    pub usage: Option<Usage>,
+    /// When the command was started.
+    pub started: SystemTime,
+    /// How long it ran.
+    pub wall: Duration,
 }
 
 /// The limit as the kernel holds it: rounded, percentages worked out.
-fn memory_limit(plan: &Plan) -> Option<u64> {
+pub(crate) fn memory_limit(plan: &Plan) -> Option<u64> {
     let writes = plan.groups.iter().flat_map(|group| &group.writes);
     let mut files = writes.flat_map(|write| &write.alternatives);
     let value = files.find(|(file, _)| matches!(*file, "memory.max" | "memory.limit_in_bytes"));
@@ -112,7 +123,17 @@ mod tests {
 
     fn outcome(ended: Ended, cause: Option<Cause>, oom: bool) -> Outcome {
         let out_of_memory = oom.then_some((1, None));
-        Outcome { ended, cause, killed: false, out_of_memory, left: Vec::new() }
+        Outcome {
+            ended,
+            cause,
+            killed: false,
+            out_of_memory,
+            left: Vec::new(),
+            waived: Vec::new(),
+            usage: None,
+            started: SystemTime::UNIX_EPOCH,
+            wall: Duration::ZERO,
+        }
     }
 
     const KILLED: Ended = Ended::Signaled(libc::SIGKILL);

@@ -1,6 +1,8 @@
 //! What will be done: arguments and machine become one plan. Pure and total: it decides everything, and does
 //! nothing. `--explain` prints this plan, a run executes it.
 
+mod counting;
+
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
@@ -19,6 +21,7 @@ use crate::privileges;
 use crate::receipt;
 use crate::runs::Name;
 use crate::step::{Exec, Step};
+use crate::usage::Counting;
 
 /// Everything that a run does.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +52,8 @@ pub struct Plan {
     pub limits: Vec<Asked>,
     /// What is asked of the end of the run.
     pub receipt: receipt::Asked,
+    /// What the counters need.
+    pub counting: Counting,
 }
 
 /// What happens when the command has ended.
@@ -73,6 +78,10 @@ pub struct GroupPlan {
     pub parent: PathBuf,
     /// The group's own name.
     pub name: String,
+    /// Controllers that are here only to count, for the report: it goes without those that cannot be had.
+    pub optional: Vec<Controller>,
+    /// The whole group is here only to count.
+    pub spare: bool,
     /// The group may exist already, and is left to the others that are in it.
     pub shared: bool,
     /// `--name`: nobody else may be in it.
@@ -154,11 +163,12 @@ pub fn plan(args: &Args, host: &Host) -> Result<Plan, Error> {
         allow_escape: *allow_escape,
         receipt,
     };
-    let (groups, kept) = match (args.needs_group(), *best_effort) {
+    let (mut groups, kept) = match (args.needs_group(), *best_effort) {
         (false, _) => (Vec::new(), Vec::new()),
         (true, false) => (place.groups()?, limits.clone()),
         (true, true) => place.groups_with_less(&mut waived)?,
     };
+    let counting = place.counting(&mut groups);
     // What options bring with them; what the user asks for by name comes after and wins.
     let in_place = privileges.capcon
         && !cage.is_asked()
@@ -209,6 +219,7 @@ pub fn plan(args: &Args, host: &Host) -> Result<Plan, Error> {
         sets: privileges.sets,
         limits: kept,
         receipt: receipt.clone(),
+        counting,
     })
 }
 
@@ -293,7 +304,7 @@ impl Placing<'_> {
             let needed: Vec<Controller> = on_v2.iter().map(|(controller, _)| *controller).collect();
             self.add_v2(&mut groups, &needed).map_err(|e| e.option(spelled))?;
         }
-        if self.receipt.counts_cpu() {
+        if self.receipt.cpu_time.is_some() {
             self.add_cpu_counter(&mut groups).map_err(|e| e.option(self.receipt.spelled()))?;
         }
         self.join_named(&mut groups)?;
@@ -428,6 +439,8 @@ impl Placing<'_> {
             why: if self.given { "--cgroup-parent names it" } else { "below the caller's own group" }
                 .to_owned(),
             writes: Vec::new(),
+            optional: Vec::new(),
+            spare: false,
         });
         Ok(())
     }
@@ -473,6 +486,8 @@ impl Placing<'_> {
             aside: step_aside.then(|| format!("{}.self", self.name())),
             why,
             writes: Vec::new(),
+            optional: Vec::new(),
+            spare: false,
         });
         Ok(())
     }

@@ -2,8 +2,11 @@
 //! Plain data. No I/O.
 
 use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::cli::Format;
 use crate::error::Error;
 use crate::limits::Controller;
 use crate::value::Span;
@@ -32,6 +35,32 @@ pub struct Asked {
     pub oom_status: Option<u8>,
     /// `--oom-fail`.
     pub oom_fail: bool,
+    /// `--report`, each time it was said.
+    pub reports: Vec<Target>,
+    /// `--report-append`.
+    pub append: Option<PathBuf>,
+    /// `--report-strict`.
+    pub strict: bool,
+}
+
+/// One report: in which form, and where to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// For people or for programs.
+    pub format: Format,
+    /// Where.
+    pub sink: Sink,
+}
+
+/// Where a report goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sink {
+    /// Standard error.
+    Stderr,
+    /// This file, as a whole or not at all.
+    File(PathBuf),
+    /// A descriptor that the caller has opened.
+    Descriptor(i32),
 }
 
 impl Asked {
@@ -62,6 +91,11 @@ impl Asked {
             ("--preserve-status", self.preserve_status),
             ("--timeout-status", self.timeout_status.is_some()),
         ];
+        if self.strict && !self.counts() {
+            return Err(Error::new("means nothing without a report")
+                .option("--report-strict")
+                .try_this("--report-strict together with --report=json:FILE or --report-append FILE"));
+        }
         if let Some((option, _)) = idle.iter().find(|(_, given)| *given && !limited) {
             return Err(Error::new("means nothing without a time limit")
                 .option(*option)
@@ -73,10 +107,10 @@ impl Asked {
         Ok(())
     }
 
-    /// Must the CPU time of the whole run be counted?
+    /// Are there figures to be told?
     #[must_use]
-    pub fn counts_cpu(&self) -> bool {
-        self.cpu_time.is_some()
+    pub fn counts(&self) -> bool {
+        !self.reports.is_empty() || self.append.is_some()
     }
 
     /// Controllers whose counters are wanted.
@@ -119,6 +153,40 @@ impl std::str::FromStr for SignalNumber {
             signal as i32
         };
         if (1..=libc::SIGRTMAX()).contains(&number) { Ok(Self(number)) } else { Err(EXAMPLE.to_owned()) }
+    }
+}
+
+impl Target {
+    /// Reads `json`, `json:FILE`, `text:fd=3`.
+    ///
+    /// # Errors
+    /// What is wrong, with an example.
+    pub fn parse(value: &OsStr) -> Result<Self, String> {
+        const EXAMPLE: &str = "give text, json, json:FILE or json:fd=N";
+        let bytes = value.as_bytes();
+        let (format, sink) = match bytes.iter().position(|b| *b == b':') {
+            Some(at) => (bytes.get(..at).unwrap_or_default(), bytes.get(at + 1..)),
+            None => (bytes, None),
+        };
+        let format = match format {
+            b"" | b"text" => Format::Text,
+            b"json" => Format::Json,
+            _ => return Err(EXAMPLE.to_owned()),
+        };
+        let sink = match sink {
+            None => Sink::Stderr,
+            Some(b"") => return Err(EXAMPLE.to_owned()),
+            Some(name) => match name.strip_prefix(b"fd=") {
+                None => Sink::File(OsStr::from_bytes(name).into()),
+                Some(number) => {
+                    let number = std::str::from_utf8(number).ok().and_then(|text| text.parse().ok());
+                    Sink::Descriptor(
+                        number.filter(|n| *n >= 0).ok_or("give the number of a descriptor: fd=3")?,
+                    )
+                }
+            },
+        };
+        Ok(Self { format, sink })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -22,6 +22,7 @@ use crate::supervise::{Other, Watch};
 use crate::sys;
 use crate::sys::clone::CloneFlags;
 use crate::sys::signals::Signals;
+use crate::usage::Usage;
 
 /// A command that has started.
 #[derive(Debug)]
@@ -43,6 +44,12 @@ pub struct Running {
     pub started: Instant,
     /// Where the init of a pid namespace, which `pid` is then, tells of the command.
     pub news: Option<News>,
+    /// The same, as a time of day.
+    pub started_at: SystemTime,
+    /// Limits that the kernel refused and that were waived.
+    pub waived: Vec<String>,
+    /// What the counters said before: in a shared group others have used something.
+    pub baseline: Option<Usage>,
 }
 
 /// Takes the resources and starts the command.
@@ -61,11 +68,12 @@ pub fn start(plan: &mut Plan) -> Result<Running, Error> {
             result => break result?,
         }
     };
-    for one in waived {
+    for one in &waived {
         crate::say(&format!("rcon: going on without {one}"));
     }
     let watch = Watch::prepare(plan, &groups)?;
-    let started = Instant::now();
+    let baseline = (plan.receipt.counts() && groups.shared()).then(|| Usage::read(&groups, &plan.counting));
+    let (started, started_at) = (Instant::now(), SystemTime::now());
     let pid = match launch(plan, &groups, &signals, true) {
         // No CLONE_INTO_CGROUP in this kernel, or not across this delegation: the child joins by itself.
         Err(Failure::Clone(
@@ -83,7 +91,19 @@ pub fn start(plan: &mut Plan) -> Result<Running, Error> {
         other => other,
     };
     let (pid, Delivered { news, others }) = pid.map_err(|failure| failure.words(plan))?;
-    Ok(Running { pid, groups, signals, strangers, news, watch, others, started })
+    Ok(Running {
+        pid,
+        groups,
+        signals,
+        strangers,
+        watch,
+        others,
+        started,
+        started_at,
+        waived,
+        baseline,
+        news,
+    })
 }
 
 /// Becomes the command in this process: no child, no supervisor. Comes back only with what kept it from that.

@@ -28,11 +28,17 @@ pub const MODE: Mode = Mode::from_bits_truncate(0o1755);
 #[derive(Debug, Default)]
 pub struct Groups {
     list: Vec<Group>,
+    /// Controllers that only count, and could not be had.
+    missing: Vec<(Controller, String)>,
+    /// How many the plan has.
+    planned: usize,
 }
 
 #[derive(Debug)]
 struct Group {
     plan: GroupPlan,
+    /// Its place in the plan.
+    index: usize,
     name: String,
     parent: OwnedFd,
     /// Held open and locked (shared) for as long as the group is in use: proof for others that it is.
@@ -83,9 +89,17 @@ impl Groups {
     /// # Errors
     /// The first refusal; what was made by then is gone again.
     pub fn acquire(plans: &[GroupPlan], best_effort: bool, waived: &mut Vec<String>) -> Result<Self, Error> {
-        let mut groups = Self { list: Vec::with_capacity(plans.len()) };
-        for plan in plans {
-            groups.list.push(Group::acquire(plan)?);
+        let mut groups =
+            Self { list: Vec::with_capacity(plans.len()), missing: Vec::new(), planned: plans.len() };
+        for (index, plan) in plans.iter().enumerate() {
+            match Group::acquire(plan, index) {
+                Ok(group) => groups.list.push(group),
+                Err(error) if plan.spare => {
+                    groups.go_without(plan, &error);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            }
             let Some(group) = groups.list.last_mut() else { continue };
             let mut refused = Vec::new();
             for write in &plan.writes {
@@ -121,7 +135,37 @@ impl Groups {
     /// For each group, the descriptor that joining writes to; `-1` for one that the child is born in.
     #[must_use]
     pub fn entries(&self) -> Vec<i32> {
-        self.list.iter().map(|g| g.entry.as_ref().map_or(-1, crate::sys::number)).collect()
+        let mut entries = vec![-1; self.planned];
+        for group in &self.list {
+            if let (Some(slot), Some(entry)) = (entries.get_mut(group.index), &group.entry) {
+                *slot = crate::sys::number(entry);
+            }
+        }
+        entries
+    }
+
+    /// A group that only counts could not be had.
+    fn go_without(&mut self, plan: &GroupPlan, error: &Error) {
+        let why = match error.errno {
+            Some(errno) => format!("{}: {}", error.what, errno.desc()),
+            None => error.what.clone(),
+        };
+        self.missing.extend(plan.controllers.iter().map(|controller| (*controller, why.clone())));
+        if plan.version == Version::V2 {
+            self.missing.push((Controller::Cpuacct, why));
+        }
+    }
+
+    /// Controllers that only count and could not be had, and why.
+    #[must_use]
+    pub fn missing(&self) -> &[(Controller, String)] {
+        &self.missing
+    }
+
+    /// The groups may be others' too.
+    #[must_use]
+    pub fn shared(&self) -> bool {
+        self.list.iter().any(|group| group.plan.shared)
     }
 
     /// Opens the v2 group for joining, where the kernel could not create the child inside.
@@ -217,7 +261,7 @@ impl Drop for Groups {
 }
 
 impl Group {
-    fn acquire(plan: &GroupPlan) -> Result<Self, Error> {
+    fn acquire(plan: &GroupPlan, index: usize) -> Result<Self, Error> {
         let failed = |what: String, errno: Errno| {
             let option = plan.writes.first().map(|write| write.option.clone());
             let error = Error { option, ..Error::new(what).errno(errno) };
@@ -248,6 +292,7 @@ impl Group {
         let mut group = Self {
             name,
             plan: plan.clone(),
+            index,
             parent,
             dir,
             entry: None,
@@ -257,13 +302,31 @@ impl Group {
             last: false,
             oom_before: 0,
         };
+        if let Err(error) = group.fill(plan, &failed) {
+            // Nobody else knows of it yet. What cannot be removed now is found by `rcon gc`.
+            group.try_remove();
+            return Err(error);
+        }
+        if plan.shared {
+            group.oom_before = group.oom_kills().unwrap_or(0);
+        }
+        Ok(group)
+    }
+
+    /// Makes the group ready to be joined.
+    fn fill(&mut self, plan: &GroupPlan, failed: &dyn Fn(String, Errno) -> Error) -> Result<(), Error> {
         if plan.aside.is_some() {
-            group
-                .step_aside()
+            self.step_aside()
                 .map_err(|e| failed(format!("cannot leave {} for a leaf of it", plan.parent.display()), e))?;
         }
         for controller in &plan.enable {
-            group.enable(*controller).map_err(|e| {
+            let enabled = self.enable(*controller);
+            if enabled.is_err() && plan.optional.contains(controller) {
+                // It only counts; the report says that it is not there.
+                self.plan.controllers.retain(|c| c != controller);
+                continue;
+            }
+            enabled.map_err(|e| {
                 failed(
                     format!(
                         "cannot enable the {} controller below {}",
@@ -274,17 +337,14 @@ impl Group {
                 )
             })?;
         }
-        if !v2 {
-            // `tasks`, not `cgroup.procs`: a single-threaded process that moves itself through it takes no
+        if plan.version == Version::V1 {
+            // `tasks`, not `cself.procs`: a single-threaded process that moves itself through it takes no
             // global lock; the other way costs a grace period of 10 ms.
-            let entry = openat(&group.dir, "tasks", OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())
-                .map_err(|e| failed(format!("cannot open tasks in {}", group.path()), e))?;
-            group.entry = Some(entry);
+            let entry = openat(&self.dir, "tasks", OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())
+                .map_err(|e| failed(format!("cannot open tasks in {}", self.path()), e))?;
+            self.entry = Some(entry);
         }
-        if plan.shared {
-            group.oom_before = group.oom_kills().unwrap_or(0);
-        }
-        Ok(group)
+        Ok(())
     }
 
     fn path(&self) -> String {

@@ -6,6 +6,7 @@ mod exec;
 mod freeze;
 mod gc;
 mod ls;
+mod report_schema;
 mod set;
 mod show;
 mod wait;
@@ -43,6 +44,7 @@ pub fn all() -> &'static [Sub] {
         Sub { name: "wait", command: wait::command, run: wait::run },
         Sub { name: "gc", command: gc::command, run: gc::run },
         Sub { name: "image", command: crate::image::command, run: crate::image::run },
+        Sub { name: "report-schema", command: report_schema::command, run: report_schema::run },
     ]
 }
 

@@ -21,6 +21,7 @@ use crate::plan::{Ending, Plan};
 use crate::spawn::Running;
 use crate::sys;
 use crate::sys::signals::Arrived;
+use crate::usage::Usage;
 pub(crate) use processes::children;
 use processes::{signal_all, signal_child, together};
 pub use watch::{Cause, Watch};
@@ -208,7 +209,19 @@ impl Run<'_> {
             killed: self.stop.as_ref().is_some_and(|stop| stop.killed),
             out_of_memory: self.running.groups.out_of_memory(),
             left: Vec::new(),
+            waived: std::mem::take(&mut self.running.waived),
+            usage: None,
+            started: self.running.started_at,
+            wall: self.running.started.elapsed(),
         };
+        if self.plan.receipt.counts() {
+            // Before what is left is killed and the groups go.
+            let now = Usage::read(&self.running.groups, &self.plan.counting);
+            outcome.usage = Some(match &self.running.baseline {
+                Some(before) => now.since(before),
+                None => now,
+            });
+        }
         if others || !self.running.groups.try_remove() {
             outcome.left = self.end_all();
         }

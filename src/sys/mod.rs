@@ -172,6 +172,30 @@ pub fn decimal(mut number: u32, digits: &mut [u8; 10]) -> &[u8] {
     digits.get(start..).unwrap_or_default()
 }
 
+/// Makes sure that a descriptor is open for writing, and that the command does not get it.
+///
+/// # Errors
+/// EBADF: it is not.
+pub fn keep_for_writing(fd: i32) -> Result<(), Errno> {
+    // SAFETY: F_GETFL takes no argument.
+    let mode = Errno::result(unsafe { libc::fcntl(fd, libc::F_GETFL) })? & libc::O_ACCMODE;
+    if mode == libc::O_RDONLY {
+        return Err(Errno::EBADF);
+    }
+    // SAFETY: F_SETFD takes flags.
+    Errno::result(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) }).map(drop)
+}
+
+/// write(2) to a descriptor by its number; how many bytes it took.
+///
+/// # Errors
+/// The kernel's answer; EBADF: it is not open, or not for writing.
+pub fn write_some(fd: i32, bytes: &[u8]) -> Result<usize, Errno> {
+    // SAFETY: pointer and length are of one slice.
+    let written = Errno::result(unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) })?;
+    Ok(usize::try_from(written).unwrap_or(0))
+}
+
 /// execve(2); comes back only with the reason why not. Async-signal-safe.
 #[must_use]
 pub fn execute(path: &std::ffi::CStr, argv: &Vector, envp: &Vector) -> Errno {

@@ -34,6 +34,7 @@ mod deeds;
 mod escape;
 mod exec;
 mod facts;
+mod figures;
 mod fixture;
 mod groups;
 mod harness;
@@ -47,6 +48,7 @@ mod receipt;
 mod refusals;
 mod report;
 mod sabotage;
+mod schema;
 mod shared;
 mod support;
 mod victim;
@@ -65,6 +67,7 @@ fn cases() -> Vec<Case> {
         basics::tests(),
         cost::tests(),
         receipt::tests(),
+        figures::tests(),
         control::tests(),
         attach::tests(),
         exec::tests(),

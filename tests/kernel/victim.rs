@@ -54,6 +54,9 @@ pub(crate) fn program() -> PathBuf {
 /// | `stop` | stops itself with SIGSTOP; when continued sleeps |
 /// | `with:ROLE:…` | starts that as a child and sleeps |
 /// | `orphan:ROLE:…` | starts that as a child, waits for it to say something and leaves with 0 |
+/// | `spin:S` | uses S seconds of CPU time, says `cpu_ms=…` |
+/// | `spinners:N:S` | N children that do so at once |
+/// | `allocs:N:SIZE` | N children that each touch so much memory, all at once |
 /// | `burners:N:S` | N children that burn CPU for S seconds each; waits for them |
 /// | `deep:ROLE:…` | runs that in a grandchild whose parents end at once, and waits until it has ended |
 /// | `notify:TEXT` | says it to `NOTIFY_SOCKET`, `|` for a newline; waits until it has been read |
@@ -125,6 +128,34 @@ fn act(role: &str) -> Result<ExitCode, Box<dyn Error>> {
             let mut said = [0];
             child.stdout.ok_or("no pipe")?.read_exact(&mut said)?;
         }
+        ["spin", time] => spin(seconds(time)?)?,
+        ["spinners", number, time] => {
+            let start = || again(&format!("spin:{time}")).spawn();
+            let children: Result<Vec<Child>, _> = (0..number.parse()?).map(|_: u32| start()).collect();
+            for mut child in children? {
+                child.wait()?;
+            }
+        }
+        ["allocs", number, size] => {
+            // All hold theirs until the last has it: they end when their standard input does.
+            let start =
+                || again(&format!("alloc-until:{size}")).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+            let children: Result<Vec<Child>, _> = (0..number.parse()?).map(|_: u32| start()).collect();
+            let mut children = children?;
+            for child in &mut children {
+                child.stdout.as_mut().ok_or("no pipe")?.read_exact(&mut [0])?;
+            }
+            for mut child in children {
+                drop(child.stdin.take());
+                child.wait()?;
+            }
+        }
+        ["alloc-until", size] => {
+            let memory = vec![1_u8; bytes(size)?];
+            println!("done");
+            std::io::stdin().read_to_end(&mut Vec::new())?;
+            drop(std::hint::black_box(memory));
+        }
         ["burners", number, time] => {
             let start = || again(&format!("burn:{time}")).stdout(Stdio::null()).spawn();
             let children: Result<Vec<Child>, _> = (0..number.parse()?).map(|_: u32| start()).collect();
@@ -174,6 +205,17 @@ fn burn(time: Duration) -> nix::Result<()> {
             std::hint::black_box((0..20_000u64).fold(0, |sum, number| sum ^ std::hint::black_box(number)));
     }
     println!("wall_ms={} cpu_ms={}", start.elapsed().as_millis(), (used()? - before).as_millis());
+    Ok(())
+}
+
+/// Uses so much CPU time, however long that takes.
+fn spin(time: Duration) -> nix::Result<()> {
+    let used = || nix::Result::Ok(Duration::from(clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID)?));
+    while used()? < time {
+        let _number =
+            std::hint::black_box((0..20_000u64).fold(0, |sum, number| sum ^ std::hint::black_box(number)));
+    }
+    println!("cpu_ms={}", used()?.as_millis());
     Ok(())
 }
 

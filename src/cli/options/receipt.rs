@@ -2,9 +2,10 @@
 
 use super::{Apply, Opt, Takes};
 use crate::cli::text;
-use crate::receipt::{limit_of_time, status};
+use crate::receipt::{Target, limit_of_time, status};
 
 const TIME: Option<&str> = Some("Time and status");
+const REPORT: Option<&str> = Some("Report");
 
 pub(super) static ROWS: &[Opt] = &[
     Opt {
@@ -109,4 +110,41 @@ pub(super) static ROWS: &[Opt] = &[
             Ok(())
         }),
     },
+    Opt {
+        name: "report",
+        short: None,
+        takes: Takes::Optional("WHAT"),
+        heading: REPORT,
+        help: "Tell at the end what it used and how it ended; =json, =json:FILE, =json:fd=N for programs",
+        apply: Apply::Set(|args, value| {
+            args.receipt.reports.push(Target::parse(value)?);
+            Ok(())
+        }),
+    },
+    Opt {
+        name: "report-append",
+        short: None,
+        takes: Takes::Value("FILE"),
+        heading: REPORT,
+        help: "Add the report to a file as one line of JSON (rcon history reads it)",
+        apply: Apply::Set(|args, value| {
+            args.receipt.append = Some(path(value)?);
+            Ok(())
+        }),
+    },
+    Opt {
+        name: "report-strict",
+        short: None,
+        takes: Takes::Nothing,
+        heading: REPORT,
+        help: "Status 125 when a report cannot be written (default: a message)",
+        apply: Apply::Set(|args, _| {
+            args.receipt.strict = true;
+            Ok(())
+        }),
+    },
 ];
+
+fn path(value: &std::ffi::OsStr) -> Result<std::path::PathBuf, String> {
+    if value.is_empty() { Err("give the path of a file".to_owned()) } else { Ok(value.into()) }
+}
