@@ -27,7 +27,15 @@ pub(super) fn memory_peak(dir: BorrowedFd) -> Figure<u64> {
 
 /// Where memory and swap together are limited too, that limit may be the one that is met, and is counted apart.
 pub(super) fn memory_hits(dir: BorrowedFd) -> Figure<u64> {
-    Ok(number(dir, "memory.failcnt")? + number(dir, "memory.memsw.failcnt").unwrap_or(0))
+    let hits = number(dir, "memory.failcnt")? + number(dir, "memory.memsw.failcnt").unwrap_or(0);
+    let both = |file| number(dir, file).unwrap_or(0);
+    // Linux 6.13 has stopped to count the latter.
+    if hits == 0 && both("memory.memsw.max_usage_in_bytes") >= both("memory.memsw.limit_in_bytes").max(1) {
+        return Err(
+            "this kernel does not count how often the limit on memory and swap together is met".to_owned()
+        );
+    }
+    Ok(hits)
 }
 
 pub(super) fn oom_kills(dir: BorrowedFd) -> Figure<u64> {
