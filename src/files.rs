@@ -34,7 +34,11 @@ pub fn text(path: &Path) -> Option<String> {
     Some(text)
 }
 
-fn drain(fd: BorrowedFd) -> Result<Vec<u8>, Errno> {
+/// All that can be read from a descriptor.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn drain(fd: BorrowedFd) -> Result<Vec<u8>, Errno> {
     let mut out = Vec::new();
     let mut buffer = [0_u8; 4096];
     loop {

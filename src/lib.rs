@@ -25,6 +25,7 @@ pub mod outcome;
 pub mod passwd;
 pub mod plan;
 pub mod privileges;
+pub mod profile;
 pub mod receipt;
 pub mod report;
 pub mod runs;
@@ -58,7 +59,7 @@ pub fn main(argv: Vec<OsString>) -> i32 {
     }
     let result = match words.first().filter(|_| !capcon).and_then(|word| commands::find(word)) {
         Some(sub) => subcommand(sub, words),
-        None => cli::parse(words, capcon).and_then(|request| match request {
+        None => request(words, capcon).and_then(|request| match request {
             Request::Run(args) => run(&args),
             Request::Print(text) => {
                 print(&text);
@@ -74,6 +75,19 @@ pub fn main(argv: Vec<OsString>) -> i32 {
         }
         error.status()
     })
+}
+
+/// Reads the line, on top of the profiles that it names.
+fn request(words: &[OsString], capcon: bool) -> Result<Request, Error> {
+    match cli::parse(words, capcon)? {
+        Request::Run(args) if !args.control.profiles.is_empty() => {
+            let mut base = Args::default();
+            base.privileges.capcon = capcon;
+            let entries = profile::load(&args.control.profiles, capcon)?;
+            cli::parse_onto(profile::applied(&entries, base)?, words)
+        }
+        request => Ok(request),
+    }
 }
 
 /// Wraps a command.

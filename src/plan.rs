@@ -148,7 +148,7 @@ pub fn plan(args: &Args, host: &Host) -> Result<Plan, Error> {
         allow_escape,
         environment,
         cage,
-        control: crate::runs::Asked { name },
+        control: crate::runs::Asked { name, profiles: _ }, // became options
         privileges,
         receipt,
     } = args;

@@ -111,7 +111,8 @@ pub(super) enum Parsed {
 }
 
 /// Reads the words after the program's name.
-pub(super) fn parse(words: &[OsString], capcon: bool) -> Result<Parsed, Error> {
+pub(super) fn parse(base: Args, words: &[OsString]) -> Result<Parsed, Error> {
+    let capcon = base.privileges.capcon;
     let argv =
         std::iter::once(OsString::from(if capcon { "capcon" } else { "rcon" })).chain(words.iter().cloned());
     let matches = match run_form(capcon).try_get_matches_from(argv) {
@@ -127,9 +128,7 @@ pub(super) fn parse(words: &[OsString], capcon: bool) -> Result<Parsed, Error> {
             return Err(refusal(&error));
         }
     };
-    let mut args = Args::default();
-    args.privileges.capcon = capcon;
-    let mut args = read_rows(&matches, rows(capcon), args)?;
+    let mut args = read_rows(&matches, rows(capcon), base)?;
     args.command.extend(matches.get_many::<OsString>("COMMAND").into_iter().flatten().cloned());
     Ok(Parsed::Args(Box::new(args)))
 }

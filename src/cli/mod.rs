@@ -141,9 +141,19 @@ pub enum Request {
 /// # Errors
 /// What is wrong, naming the option.
 pub fn parse(words: &[OsString], capcon: bool) -> Result<Request, Error> {
-    match parse_plain(words, capcon) {
+    let mut base = Args::default();
+    base.privileges.capcon = capcon;
+    parse_onto(base, words)
+}
+
+/// The same, on top of options that come from elsewhere: what stands in `words` wins.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_onto(base: Args, words: &[OsString]) -> Result<Request, Error> {
+    match parse_plain(base.clone(), words) {
         Some(args) => args.and_then(Args::finish).map(|args| Request::Run(Box::new(args))),
-        None => match clap_reader::parse(words, capcon)? {
+        None => match clap_reader::parse(base, words)? {
             clap_reader::Parsed::Args(args) => (*args).finish().map(|args| Request::Run(Box::new(args))),
             clap_reader::Parsed::Print(text) => Ok(Request::Print(text)),
         },
@@ -151,9 +161,8 @@ pub fn parse(words: &[OsString], capcon: bool) -> Result<Request, Error> {
 }
 
 /// The plain reader. `None`: something that clap has to read, or to refuse in words.
-pub(crate) fn parse_plain(words: &[OsString], capcon: bool) -> Option<Result<Args, Error>> {
-    let mut args = Args::default();
-    args.privileges.capcon = capcon;
+pub(crate) fn parse_plain(mut args: Args, words: &[OsString]) -> Option<Result<Args, Error>> {
+    let capcon = args.privileges.capcon;
     let mut rest = words.iter();
     while let Some(word) = rest.next() {
         let bytes = word.as_encoded_bytes();
@@ -278,8 +287,10 @@ mod tests {
         /// Whatever the plain reader takes upon itself, clap reads in the same way.
         #[test]
         fn both_readers_agree(words in words(), capcon in prop::bool::weighted(0.2)) {
-            let clap = clap_reader::parse(&words, capcon);
-            match parse_plain(&words, capcon) {
+            let mut base = Args::default();
+            base.privileges.capcon = capcon;
+            let clap = clap_reader::parse(base.clone(), &words);
+            match parse_plain(base, &words) {
                 Some(Ok(plain)) => match clap {
                     Ok(clap_reader::Parsed::Args(args)) => prop_assert_eq!(*args, plain),
                     Ok(clap_reader::Parsed::Print(text)) => prop_assert!(false, "clap prints {}", text),
@@ -313,7 +324,7 @@ mod tests {
             "-",
         ] {
             let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
-            assert!(matches!(parse_plain(&words, false), Some(Ok(_))), "{line}");
+            assert!(matches!(parse_plain(Args::default(), &words), Some(Ok(_))), "{line}");
         }
     }
 }

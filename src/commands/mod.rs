@@ -1,11 +1,13 @@
 //! Subcommands: the first word of the line, where it is one of these.
 
 mod attach;
+mod doctor;
 mod end;
 mod exec;
 mod freeze;
 mod gc;
 mod ls;
+mod profile;
 mod report_schema;
 mod set;
 mod show;
@@ -42,6 +44,8 @@ pub fn all() -> &'static [Sub] {
         Sub { name: "thaw", command: freeze::thaw_command, run: freeze::thaw },
         Sub { name: "kill", command: end::command, run: end::run },
         Sub { name: "wait", command: wait::command, run: wait::run },
+        Sub { name: "doctor", command: doctor::command, run: doctor::run },
+        Sub { name: "profile", command: profile::command, run: profile::run },
         Sub { name: "gc", command: gc::command, run: gc::run },
         Sub { name: "image", command: crate::image::command, run: crate::image::run },
         Sub { name: "report-schema", command: report_schema::command, run: report_schema::run },

@@ -9,6 +9,8 @@ use std::fmt;
 pub struct Asked {
     /// `--name`.
     pub name: Option<Name>,
+    /// `--profile`, in order.
+    pub profiles: Vec<String>,
 }
 
 /// `--name`: for one run at a time.

@@ -4,12 +4,14 @@ mod arguments;
 pub mod caps;
 pub mod child;
 pub mod clone;
+mod machine;
 pub mod mount;
 pub mod pidfd;
 pub mod signals;
 pub mod xattr;
 
 pub use arguments::{Vector, arguments, environment};
+pub use machine::{can_make_user_namespace, kernel_name, kernel_release, landlock_version};
 
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 

@@ -44,6 +44,7 @@ mod needs;
 mod notify;
 mod place;
 mod privileges;
+mod profiles;
 mod receipt;
 mod refusals;
 mod report;
@@ -71,6 +72,7 @@ fn cases() -> Vec<Case> {
         control::tests(),
         attach::tests(),
         exec::tests(),
+        profiles::tests(),
         privileges::tests(),
         cage::tests(),
         cpu::tests(),
