@@ -3,7 +3,7 @@
 use crate::{
     case::Case,
     needs::Need,
-    support::{Run, rcon, run, slow},
+    support::{Run, many, rcon, run, slow},
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -566,7 +566,7 @@ fn nothing_stays_mounted() {
     ];
     let out = root.sh(&options, "ls /srv").run();
     assert_eq!(out.stdout, "etc\nusr\n", "{out}");
-    for round in 0..200_u64 {
+    for round in 0..many(200) as u64 {
         let mut run = root.sh(&options, "sleep 0.02").start();
         // From before the first step to after the last: the moments spread over the whole start.
         thread::sleep(Duration::from_micros(round * 37 % 15_000));

@@ -3,7 +3,7 @@
 use crate::{
     case::Case,
     needs::Need,
-    support::{Output, Started, rcon, run, slow},
+    support::{Output, Started, many, rcon, run, slow},
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -81,7 +81,7 @@ fn ls_of_nothing() {
 
 fn ls_of_many() {
     assert_eq!(names(), [""; 0]);
-    let count = 200;
+    let count = many(200);
     let mut all: Vec<Started> = (0..count)
         .map(|_| {
             rcon(["--pids", "4", "--name", &own("many%n"), "--", "sh", "-c", "echo up; exec sleep 100"])

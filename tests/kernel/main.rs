@@ -19,7 +19,8 @@
 //!
 //! Cases run one after another, alone on the machine. After each the harness compares groups, mounts and
 //! processes with before: a case that leaves something behind has failed. Guests are 10 to 15 times slower
-//! than a real machine, so no case may depend on a short time: see [`support::slow`].
+//! than a real machine, so no case may depend on a short time or repeat a thing
+//! hundreds of times there: see [`support::slow`] and [`support::many`].
 //! Anything that could hurt a machine (fork bombs, filling the memory) needs [`needs::Need::Lab`].
 
 mod attach;

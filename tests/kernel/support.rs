@@ -24,6 +24,13 @@ pub(crate) fn slow(time: Duration) -> Duration {
     time * env::var("RCON_SLOW").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
 }
 
+/// A number of repetitions that would be right on a real machine, made small enough for this one.
+#[allow(dead_code, reason = "for cases to come")]
+pub(crate) fn many(number: usize) -> usize {
+    let slow = slow(Duration::from_secs(1)).as_secs() as usize;
+    (number / slow).max(number.min(10))
+}
+
 /// `rcon` with these arguments: `rcon(["--pids", "16", "--"]).victim("forks:40").run()`.
 pub(crate) fn rcon<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Run {
     run(RCON).args(args)

@@ -9,12 +9,14 @@ use crate::{
     shell::which,
     wire::{Message, Sink},
 };
+use nix::unistd::geteuid;
 use std::{
+    env, fs,
     fs::File,
-    io::{BufRead, BufReader, Read},
-    os::unix::net::UnixListener,
+    io::{self, BufRead, BufReader, Read},
+    os::unix::{fs::MetadataExt, net::UnixListener},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{self, Child, Command, Stdio},
     sync::{Arc, mpsc},
     thread,
     time::Duration,
@@ -48,6 +50,25 @@ impl Drop for Running {
             process.wait().ok();
         }
     }
+}
+
+/// What a directory of ours in the temporary one begins with; our process id follows.
+const SCRATCH: &str = "rcon-lab-";
+
+/// Removes what a lab that was killed has left.
+pub(crate) fn sweep() -> io::Result<()> {
+    for entry in fs::read_dir(env::temp_dir())? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let owner =
+            name.to_str().and_then(|name| name.strip_prefix(SCRATCH)?.split('-').next()?.parse::<u32>().ok());
+        let stale = owner.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists());
+        let metadata = entry.metadata()?; // of the entry itself: no link is followed
+        if stale && metadata.is_dir() && metadata.uid() == geteuid().as_raw() {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Boots the guest, or starts the tests here; `more` is added to a QEMU guest's kernel command line.
@@ -153,7 +174,7 @@ fn hear(stream: impl Read, sender: &mpsc::Sender<Heard>) {
     }
 }
 
-/// The kernel gives the guest's processes away if we die: so must it end them.
+/// A program that is killed when the thread that starts it ends, however that comes about.
 fn tied(program: &str) -> Command {
     match which("setpriv") {
         Some(setpriv) => {

@@ -79,6 +79,7 @@ fn named(name: &str) -> Result<&'static Guest> {
 
 /// Runs the tests in each guest, several guests at a time; this machine first and by itself.
 pub(crate) fn run(places: &Places, order: &Order<'_>) -> Result<Vec<GuestResult>> {
+    engine::sweep().map_err(|error| format!("removing what an earlier lab left: {error}"))?;
     let payload = Payload::build(places)?;
     let ready = prepare::prepare(places, &order.guests)?;
     let (here, guests): (Vec<&'static Guest>, Vec<_>) =
