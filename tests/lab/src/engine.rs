@@ -74,8 +74,8 @@ pub(crate) fn sweep() -> io::Result<()> {
 /// Boots the guest, or starts the tests here; `more` is added to a QEMU guest's kernel command line.
 pub(crate) fn start(places: &Places, ready: &Ready, guest: &Guest, job: &Job, more: &str) -> Result<Running> {
     // A short path: a Unix socket's may have 107 bytes.
-    let directory =
-        tempfile::Builder::new().prefix("rcon-lab-").tempdir().map_err(|error| error.to_string())?;
+    let prefix = format!("{SCRATCH}{}-", process::id());
+    let directory = tempfile::Builder::new().prefix(&prefix).tempdir().map_err(|error| error.to_string())?;
     let console = places.lab.join("consoles").join(format!("{}.log", guest.name));
     let (sender, messages) = mpsc::channel();
     if guest.machine == Machine::Host {
@@ -221,7 +221,12 @@ fn disks(command: &mut Command, directory: &Path, rootfs: Option<&Path>) -> Resu
 
 /// User-mode Linux without a window on this machine's files: everything it has is in its RAM.
 fn uml(initrd: &Path, disk: &Path, directory: &Path, guest: &Guest) -> Command {
-    let mut command = tied("linux.uml");
+    // It is several processes, which outlive their first one: a process namespace holds them together.
+    let mut command = tied("unshare");
+    if !geteuid().is_root() {
+        command.args(["--user", "--map-root-user"]);
+    }
+    command.args(["--pid", "--fork", "--kill-child", "--mount-proc", "--", "linux.uml"]);
     command
         .arg("mem=512M")
         .arg(format!("initrd={}", initrd.display()))
