@@ -51,7 +51,7 @@ impl Fixture {
     }
 
     /// What is there now that was not before, as a message. Things may take a moment to go; leftover processes
-    /// are ended, so that the next case starts clean.
+    /// are ended and groups removed, so that the next case starts clean.
     pub(crate) fn leaked(self) -> Option<String> {
         let deadline = Instant::now() + support::slow(Duration::from_millis(1000));
         let leak = loop {
@@ -61,7 +61,9 @@ impl Fixture {
             }
             thread::sleep(Duration::from_millis(20));
         };
-        children().into_iter().for_each(end);
+        if leak.is_some() {
+            clear(&self.before);
+        }
         leak
     }
 }
@@ -168,4 +170,20 @@ fn end(pid: Pid) {
     // It may have gone by itself; what counts is that none is left.
     kill(pid, Signal::SIGKILL).ok();
     waitpid(pid, None).ok();
+}
+
+/// Ends what is left of a case, and removes its groups: what is killed orphans the next generation to us.
+pub(crate) fn clear(before: &State) {
+    for _ in 0..200 {
+        let now = State::now();
+        let groups: Vec<_> = now.groups.difference(&before.groups).collect();
+        let processes = children();
+        if groups.is_empty() && processes.is_empty() {
+            return;
+        }
+        processes.into_iter().for_each(end);
+        // deepest first; one that still holds somebody is tried again
+        groups.into_iter().rev().for_each(|group| drop(fs::remove_dir(group)));
+        thread::sleep(Duration::from_millis(5));
+    }
 }

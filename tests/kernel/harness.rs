@@ -2,7 +2,7 @@
 
 use crate::{
     case::Case,
-    fixture::State,
+    fixture::{State, clear},
     needs::Need,
     place,
     support::{run, slow, victim, victim_line},
@@ -19,6 +19,7 @@ pub(crate) fn tests() -> Vec<Case> {
         Case::new("harness::sees_a_leaked_group", &[Need::Cgroup], sees_a_leaked_group),
         Case::new("harness::sees_a_leaked_mount", &[Need::Root], sees_a_leaked_mount),
         Case::new("harness::sees_a_leaked_process", &[], sees_a_leaked_process),
+        Case::new("harness::clears_what_was_left", &[Need::Cgroup], clears_what_was_left),
         Case::new("harness::ends_what_hangs", &[], ends_what_hangs),
         Case::new("harness::needs_do_not_contradict", &[], needs_do_not_contradict),
         Case::new("harness::victims_do_as_asked", &[], victims_do_as_asked),
@@ -51,6 +52,19 @@ fn sees_a_leaked_process() {
     let leak = State::now().since(&before);
     kill(Pid::from_raw(pid as i32), Signal::SIGKILL).expect("kill");
     assert!(leak.as_deref().is_some_and(|text| text.contains(&format!("process {pid}"))), "{leak:?}");
+}
+
+fn clears_what_was_left() {
+    let before = State::now();
+    let group = place::any().expect("a place").join(format!("rcon-{}-0", process::id()));
+    fs::create_dir_all(group.join("rcon-below")).expect("mkdir");
+    let out = run("sh").args(["-c", "(sleep 60 & sleep 60) &"]).run();
+    assert!(out.status.success(), "{out}");
+    assert!(
+        State::now().since(&before).is_some_and(|leak| leak.contains("process") && leak.contains("group"))
+    );
+    clear(&before);
+    assert_eq!(State::now().since(&before), None);
 }
 
 fn ends_what_hangs() {
