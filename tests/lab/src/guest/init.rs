@@ -10,6 +10,7 @@ use crate::{
 use nix::{
     mount::{MsFlags, mount},
     sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr},
+    unistd::{chdir, chroot},
 };
 use std::{
     fs::{self, File, OpenOptions},
@@ -33,6 +34,9 @@ const MOUNTS: &[(&str, &str, &str)] = &[
 ];
 
 pub(super) fn main() -> ! {
+    if let Err(error) = leave_rootfs() {
+        println!("lab: a root of our own: {error}");
+    }
     for (kind, place, options) in MOUNTS {
         if let Err(error) = fs::create_dir_all(place).map_err(|error| error.to_string()).and_then(|()| {
             mount(Some(*kind), *place, Some(*kind), MsFlags::empty(), Some(*options))
@@ -57,6 +61,17 @@ pub(super) fn main() -> ! {
         sink.send(Message::Trouble(trouble));
     }
     power_off()
+}
+
+/// The kernel's first file system cannot be pivoted away from (pivot_root(2)), which a container's root must be:
+/// the same files, mounted once more on top of it, can.
+fn leave_rootfs() -> nix::Result<()> {
+    let none = None::<&str>;
+    mount(Some("/"), "/mnt", none, MsFlags::MS_BIND, none)?;
+    chdir("/mnt")?;
+    mount(Some("/mnt"), "/", none, MsFlags::MS_MOVE, none)?;
+    chroot(".")?;
+    chdir("/")
 }
 
 /// A serial port is a terminal: made raw, so that nothing is echoed or translated.
