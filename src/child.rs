@@ -19,6 +19,8 @@ pub struct Kit<'a> {
     pub steps: &'a [Step],
     /// For each group, the descriptor to join through; -1: the child is born inside.
     pub entries: &'a [i32],
+    /// The caller's process group.
+    pub job: i32,
     /// The caller's signal state, where it was changed.
     pub signals: Option<Inherited>,
     /// The argument vector of the command.
@@ -98,6 +100,13 @@ fn take(step: &Step, kit: &Kit) -> Result<(), Errno> {
             Ok(())
         }
         Step::Cage(step) => crate::cage::child::take(step, kit.cage),
+        // EPERM: the group is gone, as the front is, and the keeper is about to notice; or it has no number in
+        // this pid namespace, and we were born in it.
+        Step::JoinJob => match sys::join_process_group(kit.job) {
+            Err(Errno::EPERM) => Ok(()),
+            result => result,
+        },
+        Step::DieWithKeeper => sys::signal_at_parents_death(libc::SIGKILL),
         Step::RestoreSignals => kit.signals.map_or(Ok(()), |signals| signals.restore()),
         Step::Exec(exec) => Err(execute(exec, kit)),
     }

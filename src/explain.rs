@@ -47,6 +47,8 @@ pub fn step(step: &Step, plan: &Plan) -> String {
         Step::OpenRelay => "make a socket for messages to the service manager".to_owned(),
         Step::PutPid => "put the command's number into LISTEN_PID and WATCHDOG_PID".to_owned(),
         Step::Cage(step) => step.words(),
+        Step::JoinJob => "go back to the caller's process group".to_owned(),
+        Step::DieWithKeeper => "be killed should rcon's keeper die".to_owned(),
         Step::RestoreSignals => "give signals back as the caller had them".to_owned(),
         Step::Exec(exec) => {
             let words: Vec<String> = exec.argv.iter().map(|word| quoted(word.as_bytes())).collect();

@@ -99,7 +99,8 @@ impl Host {
         args: &Args,
         layout: impl FnOnce() -> Result<Layout, Error>,
     ) -> Result<Self, Error> {
-        let mut host = Self { pid: std::process::id(), nonce: crate::sys::monotonic_ns(), ..Self::default() };
+        let mut host =
+            Self { pid: crate::guardian::front(), nonce: crate::sys::monotonic_ns(), ..Self::default() };
         host.user = nix::unistd::geteuid().as_raw();
         host.root = host.user == 0;
         host.facts.page = crate::sys::page_size();
@@ -246,10 +247,10 @@ fn read_node(root: &Path, dir: &Path, own: bool) -> V2Node {
     // Only the real root lacks this file (cgroup-v2.rst, "cgroup.type").
     let kind = files::text(&path.join("cgroup.type"));
     let can_write = |name: &str| access(&path.join(name), AccessFlags::W_OK).is_ok();
-    let own_pid = std::process::id().to_string();
+    let own_pids = [std::process::id(), crate::guardian::front()].map(|pid| pid.to_string());
     let others = || {
         files::text(&path.join("cgroup.procs"))
-            .is_some_and(|text| text.lines().any(|line| !own || (line != own_pid && line != "0")))
+            .is_some_and(|text| text.lines().any(|line| !own || !own_pids.iter().any(|pid| pid == line)))
     };
     let real_root = kind.is_none();
     V2Node {

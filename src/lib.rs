@@ -15,6 +15,7 @@ pub mod environment;
 pub mod error;
 pub mod explain;
 pub mod files;
+pub mod guardian;
 pub mod host;
 pub mod identity;
 pub mod image;
@@ -44,7 +45,9 @@ use std::path::Path;
 
 use cli::{Args, Format, Request};
 use error::Error;
+use guardian::{Keeper, Line};
 use host::Host;
+use sys::signals::Signals;
 
 /// The whole life of the program; returns the exit status.
 #[must_use]
@@ -59,13 +62,7 @@ pub fn main(argv: Vec<OsString>) -> i32 {
     }
     let result = match words.first().filter(|_| !capcon).and_then(|word| commands::find(word)) {
         Some(sub) => subcommand(sub, words),
-        None => request(words, capcon).and_then(|request| match request {
-            Request::Run(args) => run(&args),
-            Request::Print(text) => {
-                print(&text);
-                Ok(0)
-            }
-        }),
+        None => wrap(&Line { words, capcon }),
     };
     result.unwrap_or_else(|error| {
         let text = error.to_string();
@@ -78,7 +75,7 @@ pub fn main(argv: Vec<OsString>) -> i32 {
 }
 
 /// Reads the line, on top of the profiles that it names.
-fn request(words: &[OsString], capcon: bool) -> Result<Request, Error> {
+pub(crate) fn request(words: &[OsString], capcon: bool) -> Result<Request, Error> {
     match cli::parse(words, capcon)? {
         Request::Run(args) if !args.control.profiles.is_empty() => {
             let mut base = Args::default();
@@ -90,10 +87,22 @@ fn request(words: &[OsString], capcon: bool) -> Result<Request, Error> {
     }
 }
 
-/// Wraps a command.
-fn run(args: &Args) -> Result<i32, Error> {
+/// Wraps a command, or tells about it.
+fn wrap(line: &Line) -> Result<i32, Error> {
+    let early = if line.is_plain() { Some(guardian::split(line)?) } else { None };
+    match line.parse()? {
+        Request::Run(args) => run(&args, line, early),
+        Request::Print(text) => {
+            print(&text);
+            Ok(0)
+        }
+    }
+}
+
+/// The life of a run, and what is told of it.
+fn run(args: &Args, line: &Line, early: Option<(Keeper, Signals)>) -> Result<i32, Error> {
     let started = std::time::SystemTime::now();
-    let result = wrap(args);
+    let result = live(args, line, early);
     if let Err(error) = &result
         && args.receipt.counts()
         && args.explain.is_none()
@@ -112,7 +121,7 @@ fn tell(report: &report::Report, args: &Args) -> bool {
     failures.is_empty()
 }
 
-fn wrap(args: &Args) -> Result<i32, Error> {
+fn live(args: &Args, line: &Line, early: Option<(Keeper, Signals)>) -> Result<i32, Error> {
     if let Some(show) = args.privileges.show {
         print(&privileges::show::show(show)?);
         return Ok(0);
@@ -130,8 +139,10 @@ fn wrap(args: &Args) -> Result<i32, Error> {
         return Err(spawn::become_command(&plan));
     }
     report::sink::claim(&plan.receipt)?;
-    let running = spawn::start(&mut plan)?;
-    let outcome = supervise::wait(running, &plan);
+    let (keeper, signals) = early.map_or_else(|| guardian::split(line), Ok)?;
+    let keeper = keeper.told(args.on_wrapper_death);
+    let running = spawn::start(&mut plan, signals)?;
+    let outcome = supervise::wait(running, &plan, &keeper);
     for message in outcome.messages(&plan) {
         say(&message);
     }

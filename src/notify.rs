@@ -6,17 +6,18 @@
 
 use std::ffi::{CString, OsStr, OsString};
 use std::io::{IoSlice, IoSliceMut};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr,
-    UnixCredentials, recvmsg, sendmsg, socket,
+    UnixCredentials, recvmsg, sendmsg, socket, socketpair,
 };
 
 use crate::error::Error;
+use crate::guardian;
 use crate::sys;
 
 /// What the caller's environment says about it.
@@ -51,8 +52,7 @@ impl Facts {
     #[must_use]
     pub fn read(pid: u32) -> Self {
         let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
-        let manager =
-            std::env::var_os("NOTIFY_SOCKET").filter(|to| matches!(to.as_bytes(), [b'/' | b'@', _, ..]));
+        let manager = manager();
         let listens = number("LISTEN_PID") == Some(pid);
         let count = number("LISTEN_FDS").and_then(|n| i32::try_from(n).ok()).unwrap_or(0);
         Self {
@@ -120,7 +120,7 @@ pub fn receive(channel: &OwnedFd) -> Option<OwnedFd> {
 #[derive(Debug)]
 pub struct Speaker {
     relay: Relay,
-    out: OwnedFd,
+    front: OwnedFd,
     refused_store: bool,
 }
 
@@ -130,10 +130,10 @@ impl Speaker {
     /// # Errors
     /// No descriptor is left.
     pub fn new(relay: &Relay) -> Result<Self, Error> {
-        let out = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).map_err(
-            |errno| Error::new("cannot make a socket to speak to the service manager").errno(errno),
-        )?;
-        Ok(Self { relay: relay.clone(), out, refused_store: false })
+        let failed =
+            |errno| Error::new("cannot reach the process that speaks to the service manager").errno(errno);
+        let front = guardian::mouth().ok_or(Errno::ENOTCONN).map_err(failed)?;
+        Ok(Self { relay: relay.clone(), front, refused_store: false })
     }
 
     /// Reads all that has come and says it on. Always true: there may be more.
@@ -172,7 +172,7 @@ impl Speaker {
     }
 
     fn say(&mut self, text: &[u8], fds: &[OwnedFd]) {
-        let (message, stored) = corrected(text, std::process::id());
+        let (message, stored) = corrected(text, guardian::front());
         if stored && !self.refused_store {
             self.refused_store = true;
             crate::say(
@@ -188,33 +188,99 @@ impl Speaker {
         let numbers: Vec<RawFd> = fds.iter().filter(|_| barrier).map(AsRawFd::as_raw_fd).collect();
         let control = [ControlMessage::ScmRights(&numbers)];
         let control = if numbers.is_empty() { &[][..] } else { &control[..] };
-        let sent = address(&self.relay.manager).and_then(|to| {
-            let send = || {
-                let parts = [IoSlice::new(&message)];
-                let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-                sendmsg(self.out.as_raw_fd(), &parts, control, flags, Some(&to))
-            };
-            match send() {
-                // A manager that is busy gets a moment; one that hangs must not hang us.
-                Err(Errno::EAGAIN) => {
-                    let mut wait = [PollFd::new(std::os::fd::AsFd::as_fd(&self.out), PollFlags::POLLOUT)];
-                    let limit = PollTimeout::from(200_u8);
-                    poll(&mut wait, limit).and_then(|_| {
-                        std::thread::sleep(std::time::Duration::from_millis(20));
-                        send()
-                    })
-                }
-                other => other,
-            }
-        });
-        if let Err(errno) = sent {
-            let manager = crate::error::printable(self.relay.manager.as_bytes());
-            crate::say(&format!(
-                "rcon: a message of the command did not reach its service manager at {manager}: {}",
-                errno.desc()
-            ));
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        let parts = [IoSlice::new(&message)];
+        match sendmsg::<UnixAddr>(self.front.as_raw_fd(), &parts, control, flags, None) {
+            Ok(_) => guardian::announce_speech(),
+            Err(errno) => lost(&self.relay.manager, errno),
         }
     }
+}
+
+fn lost(manager: &OsStr, errno: Errno) {
+    let manager = crate::error::printable(manager.as_bytes());
+    crate::say(&format!(
+        "rcon: a message of the command did not reach its service manager at {manager}: {}",
+        errno.desc()
+    ));
+}
+
+/// The front's part: the manager listens to the process that it started, so that one must say it.
+#[derive(Debug)]
+pub struct Mouth {
+    manager: OsString,
+    from: OwnedFd,
+}
+
+impl Mouth {
+    /// The front's end and the keeper's, where there is a manager to speak to.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn pair() -> Result<Option<(Self, OwnedFd)>, Errno> {
+        let Some(manager) = manager() else { return Ok(None) };
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let (from, keepers) = socketpair(AddressFamily::Unix, SockType::Datagram, None, flags)?;
+        Ok(Some((Self { manager, from }, keepers)))
+    }
+
+    /// Says all that the keeper has sent.
+    pub fn speak(&self) {
+        let mut buffer = [0_u8; 8192];
+        loop {
+            let mut space = nix::cmsg_space!([RawFd; 253]);
+            let mut parts = [IoSliceMut::new(&mut buffer)];
+            let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
+            let (length, fds) =
+                match recvmsg::<UnixAddr>(self.from.as_raw_fd(), &mut parts, Some(&mut space), flags) {
+                    Ok(message) => {
+                        let mut fds = Vec::new();
+                        for control in message.cmsgs().into_iter().flatten() {
+                            if let ControlMessageOwned::ScmRights(numbers) = control {
+                                fds.extend(numbers.into_iter().map(sys::own));
+                            }
+                        }
+                        (message.bytes, fds)
+                    }
+                    Err(Errno::EINTR) => continue,
+                    Err(_) => return,
+                };
+            if let Err(errno) = self.say(buffer.get(..length).unwrap_or_default(), &fds) {
+                lost(&self.manager, errno);
+            }
+        }
+    }
+
+    fn say(&self, message: &[u8], fds: &[OwnedFd]) -> Result<(), Errno> {
+        let to = address(&self.manager)?;
+        let out = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+        let numbers: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+        let control = [ControlMessage::ScmRights(&numbers)];
+        let control = if numbers.is_empty() { &[][..] } else { &control[..] };
+        let send = || {
+            let parts = [IoSlice::new(message)];
+            let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+            sendmsg(out.as_raw_fd(), &parts, control, flags, Some(&to))
+        };
+        match send() {
+            // A manager that is busy gets a moment; one that hangs must not hang us.
+            Err(Errno::EAGAIN) => {
+                let mut wait = [PollFd::new(out.as_fd(), PollFlags::POLLOUT)];
+                let limit = PollTimeout::from(200_u8);
+                poll(&mut wait, limit).and_then(|_| {
+                    std::thread::sleep(std::time::Duration::from_millis(20));
+                    send()
+                })
+            }
+            other => other,
+        }
+        .map(drop)
+    }
+}
+
+/// `NOTIFY_SOCKET`, where it is one that we can speak to.
+fn manager() -> Option<OsString> {
+    std::env::var_os("NOTIFY_SOCKET").filter(|to| matches!(to.as_bytes(), [b'/' | b'@', _, ..]))
 }
 
 /// The message as the manager may have it, and whether it asked for descriptors to be stored.

@@ -5,7 +5,6 @@ use std::time::{Duration, SystemTime};
 use crate::plan::Plan;
 use crate::receipt::Asked;
 use crate::supervise::Cause;
-use crate::sys::signals::die_of;
 use crate::usage::Usage;
 use crate::value::show_bytes;
 
@@ -108,11 +107,12 @@ impl Outcome {
         }
     }
 
-    /// Leaves.
+    /// The status to leave with; where a signal ended the command, the front is told to die of it.
+    #[must_use]
     pub fn leave(&self, asked: &Asked) -> i32 {
         match self.end(asked) {
             Ended::Exited(status) => status,
-            Ended::Signaled(signal) => die_of(signal),
+            Ended::Signaled(signal) => crate::guardian::leave_by(signal),
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::cgroup::place::{self, Place};
 use crate::cli::Args;
 use crate::environment;
 use crate::error::Error;
+use crate::guardian::OnDeath;
 use crate::host::{Host, V2Node};
 use crate::limits::{self, Asked, Controller, Value, Version, Write};
 use crate::notify::{self, Relay};
@@ -148,6 +149,7 @@ pub fn plan(args: &Args, host: &Host) -> Result<Plan, Error> {
         allow_escape,
         environment,
         cage,
+        on_wrapper_death,
         control: crate::runs::Asked { name, profiles: _ }, // became options
         privileges,
         receipt,
@@ -191,10 +193,10 @@ pub fn plan(args: &Args, host: &Host) -> Result<Plan, Error> {
     // The order is the security argument, and stands only here: groups, session, namespaces and mounts, root
     // and working directory, resource limits and scheduling, bounding set, identity, capability sets,
     // no_new_privs, signals, exec.
-    let mut steps: Vec<Step> = (0..groups.len())
+    let joins = (0..groups.len())
         .filter(|i| groups.get(*i).is_some_and(|g| g.version == Version::V1))
-        .map(Step::Join)
-        .collect();
+        .map(Step::Join);
+    let mut steps: Vec<Step> = (!in_place).then_some(Step::JoinJob).into_iter().chain(joins).collect();
     steps.extend(enter.into_iter().chain(settings).map(Step::Cage));
     steps.extend(birth.relay.iter().filter(|relay| relay.inside).map(|_| Step::OpenRelay));
     steps.extend(privileges.steps);
@@ -202,6 +204,9 @@ pub fn plan(args: &Args, host: &Host) -> Result<Plan, Error> {
     steps.extend(put_pid.then_some(Step::PutPid));
     steps.extend(last.into_iter().map(Step::Cage));
     if !in_place {
+        if *on_wrapper_death == OnDeath::Kill {
+            steps.push(Step::DieWithKeeper);
+        }
         steps.push(Step::RestoreSignals);
     }
     steps.push(Step::Exec(exec(command, path)?));

@@ -15,6 +15,7 @@ use crate::cage::birth::{Delivered, Midwife, News};
 use crate::cgroup::Groups;
 use crate::child::{self, Kit, Report};
 use crate::error::{Class, Error, printable};
+use crate::guardian;
 use crate::limits::Version;
 use crate::plan::Plan;
 use crate::step::Step;
@@ -25,7 +26,7 @@ use crate::sys::signals::Signals;
 use crate::usage::Usage;
 
 /// A command that has started.
-#[derive(Debug)]
+#[allow(missing_debug_implementations)] // signal sets say nothing to a reader
 pub struct Running {
     /// The command.
     pub pid: Pid,
@@ -33,9 +34,6 @@ pub struct Running {
     pub groups: Groups,
     /// Where signals come in.
     pub signals: Signals,
-    /// Children that were ours before the command was: a shell that had started them became us by exec
-    /// (`exec > >(tee log); exec rcon ...`). They are none of the command's, and are left alone.
-    pub strangers: Vec<Pid>,
     /// What else is watched.
     pub watch: Watch,
     /// Descriptors that other parts of the program want watched.
@@ -56,10 +54,7 @@ pub struct Running {
 ///
 /// # Errors
 /// Whatever kept the command from running; nothing is left then.
-pub fn start(plan: &mut Plan) -> Result<Running, Error> {
-    let signals = Signals::take().map_err(|e| Error::new("cannot take signals as messages").errno(e))?;
-    sys::become_subreaper().map_err(|e| Error::new("cannot adopt orphaned processes").errno(e))?;
-    let strangers = if sys::has_children() { crate::supervise::children(&[]) } else { Vec::new() };
+pub fn start(plan: &mut Plan, signals: Signals) -> Result<Running, Error> {
     let mut waived = std::mem::take(&mut plan.waived);
     let mut taken = std::collections::BTreeSet::new();
     let mut groups = loop {
@@ -91,19 +86,7 @@ pub fn start(plan: &mut Plan) -> Result<Running, Error> {
         other => other,
     };
     let (pid, Delivered { news, others }) = pid.map_err(|failure| failure.words(plan))?;
-    Ok(Running {
-        pid,
-        groups,
-        signals,
-        strangers,
-        watch,
-        others,
-        started,
-        started_at,
-        waived,
-        baseline,
-        news,
-    })
+    Ok(Running { pid, groups, signals, watch, others, started, started_at, waived, baseline, news })
 }
 
 /// Becomes the command in this process: no child, no supervisor. Comes back only with what kept it from that.
@@ -115,6 +98,7 @@ pub fn become_command(plan: &Plan) -> Error {
         steps: &plan.steps,
         entries: &[],
         signals: None,
+        job: 0,
         argv: sys::Vector::of(argv),
         envp: environment(plan),
         cage: &tools,
@@ -128,7 +112,7 @@ fn environment(plan: &Plan) -> sys::Vector<'_> {
     match &plan.environment {
         None => sys::Vector::inherited_environment(),
         Some(env) if plan.steps.contains(&Step::PutPid) => {
-            let own = std::process::id();
+            let own = guardian::front();
             sys::Vector::with_pid(env, |entry| crate::notify::names_pid(entry, own))
         }
         Some(env) => sys::Vector::of(env),
@@ -154,6 +138,7 @@ fn launch(
         steps: &plan.steps,
         entries: &entries,
         signals: Some(signals.inherited()),
+        job: guardian::job().as_raw(),
         argv: sys::Vector::of(plan.exec().map_or(&[][..], |exec| &exec.argv)),
         envp: environment(plan),
         cage: &midwife.tools,
@@ -177,7 +162,9 @@ fn launch(
     midwife.tools.report.set((reader.as_raw_fd(), writer.as_raw_fd()));
     let pid = {
         let kit = kit(Report::Pipe(writer.as_raw_fd()));
-        sys::clone::spawn(flags, born_in, || child::run(&kit)).map_err(Failure::Clone)?
+        let birth = || sys::clone::spawn(flags, born_in, || child::run(&kit));
+        let numberless = namespaces & libc::CLONE_NEWPID as u64 != 0;
+        if numberless { guardian::in_job(birth) } else { birth() }.map_err(Failure::Clone)?
     };
     drop(writer);
     if let Err(error) = midwife.wake(&plan.birth, pid) {

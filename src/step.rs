@@ -43,6 +43,11 @@ pub enum Step {
     OpenRelay,
     /// Put the command's own number into LISTEN_PID and its like.
     PutPid,
+    /// Go back to the process group that the caller put us in: the keeper has one of its own.
+    JoinJob,
+    /// Have the kernel kill the command should its keeper die (PR_SET_PDEATHSIG). After every change of identity,
+    /// which undoes it.
+    DieWithKeeper,
     /// Give signal mask and SIGCHLD back as the caller had them.
     RestoreSignals,
     /// Become the command: the first candidate that exists.
@@ -55,7 +60,10 @@ impl Step {
     #[must_use]
     pub fn is_quick(&self) -> bool {
         match self {
-            Self::Join(_) | Self::PutPid | Self::OpenRelay | Self::RestoreSignals | Self::Exec(_) => true,
+            Self::Join(_) | Self::JoinJob | Self::DieWithKeeper | Self::RestoreSignals | Self::Exec(_) => {
+                true
+            }
+            Self::PutPid | Self::OpenRelay => true,
             Self::DropBounding { .. } | Self::SetCapabilities(_) | Self::SetAmbient(_) => true,
             Self::KeepCapabilities | Self::SetSecurebits(_) | Self::NoNewPrivs | Self::Verify(_) => true,
             // Another user's process has no business in our memory; and the kernel would mark that memory as

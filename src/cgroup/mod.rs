@@ -3,6 +3,7 @@
 
 pub mod layout;
 pub mod place;
+pub mod sweep;
 mod tree;
 
 use std::ffi::OsStr;
@@ -426,7 +427,7 @@ impl Group {
                 Err(errno) => return Err(errno),
             }
         };
-        let moved = write_at(dir.as_fd(), "cgroup.procs", "0");
+        let moved = both_of_us().iter().try_for_each(|pid| write_at(dir.as_fd(), "cgroup.procs", pid));
         self.aside = Some(dir);
         moved
     }
@@ -468,7 +469,10 @@ impl Group {
         }
         take_back(self.parent.as_fd(), &mut self.enabled, self.plan.aside.as_deref());
         if let (Some(_), Some(leaf)) = (&self.aside, &self.plan.aside)
-            && write_at(self.parent.as_fd(), "cgroup.procs", "0").is_ok()
+            // The front may be gone.
+            && both_of_us().iter().all(|pid| {
+                matches!(write_at(self.parent.as_fd(), "cgroup.procs", pid), Ok(()) | Err(Errno::ESRCH))
+            })
             && unlinkat(&self.parent, leaf.as_str(), UnlinkatFlags::RemoveDir).is_ok()
         {
             self.aside = None;
@@ -488,6 +492,12 @@ pub(crate) fn take_back(parent: BorrowedFd, enabled: &mut Vec<Controller>, excep
             break;
         }
     }
+}
+
+/// The keeper, and the front if that is another process, as cgroup.procs takes them.
+fn both_of_us() -> Vec<String> {
+    let (own, front) = (std::process::id(), crate::guardian::front());
+    if own == front { vec!["0".to_owned()] } else { vec!["0".to_owned(), front.to_string()] }
 }
 
 /// Makes the group's directory, or joins it where it is shared; returns its name, opened and locked.

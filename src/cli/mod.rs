@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use crate::cgroup::layout::Layout;
 use crate::environment::Change;
 use crate::error::{Error, printable};
+use crate::guardian::OnDeath;
 use crate::limits::{Asked, Limit, Value};
 use crate::privileges::{self, Show};
 use crate::receipt;
@@ -54,6 +55,8 @@ pub struct Args {
     pub cgroup_parent: Option<PathBuf>,
     /// Groups may go where the caller's own limits do not reach.
     pub allow_escape: bool,
+    /// What happens to the command when we are killed.
+    pub on_wrapper_death: OnDeath,
     /// Changes to the environment, in order.
     pub environment: Vec<Change>,
     /// Namespaces, root, mounts, settings of the process.

@@ -18,6 +18,7 @@ use crate::capabilities;
 use crate::cgroup::write_at;
 use crate::cli::{self, Request};
 use crate::error::Error;
+use crate::guardian::Line;
 use crate::live::Member;
 use crate::runs::{self, Run, process};
 use crate::sys::caps;
@@ -76,7 +77,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<i32, Error> {
         return Err(Error::new(format!("{} has just ended", run.shown())));
     }
     drop(model);
-    crate::run(&args)
+    crate::run(&args, &Line { words: &words, capcon: false }, None)
 }
 
 /// Into the run's groups: whatever is started from here is born in them.

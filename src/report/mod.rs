@@ -407,8 +407,13 @@ impl EndedBy {
                 .or_else(|| spelled("--timeout-boottime", &asked.timeout_boottime)),
             Cause::CpuTime => spelled("--cpu-time", &asked.cpu_time),
             Cause::Told => Some("SIGTERM to rcon".to_owned()),
+            Cause::FrontDied => Some("SIGKILL to rcon".to_owned()),
         };
-        let signal = if cause == Cause::Told { libc::SIGTERM } else { asked.first_signal() };
+        let signal = match cause {
+            Cause::Told => libc::SIGTERM,
+            Cause::FrontDied => libc::SIGKILL,
+            Cause::Timeout | Cause::CpuTime => asked.first_signal(),
+        };
         Self { what: what.unwrap_or_default(), signal: signal_name(signal), killed }
     }
 }

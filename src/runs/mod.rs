@@ -243,7 +243,8 @@ impl Walk<'_> {
         };
         let mut list = BTreeSet::new();
         gather(dir, &mut list);
-        let wrappers = self.locks.holders(stat.st_dev, stat.st_ino);
+        let holders = self.locks.holders(stat.st_dev, stat.st_ino);
+        let wrappers: Vec<Pid> = holders.into_iter().map(process::front_of).collect();
         // A holder in another pid namespace is not listed. Trying the lock hurts nobody who has it; it is tried
         // only here, because whoever is about to get it would have to try again.
         let held = !wrappers.is_empty() || crate::sys::try_lock(dir, true).is_err();
@@ -294,7 +295,10 @@ pub fn processes_now(run: &Run) -> BTreeSet<Pid> {
 pub fn first_process(run: &Run) -> Option<Pid> {
     let inside = |pid: &Pid| run.processes.binary_search(pid).is_ok();
     for wrapper in &run.wrappers {
-        let Some(child) = process::children(*wrapper).into_iter().find(inside) else { continue };
+        let below = process::children(*wrapper).into_iter();
+        // The keeper, whose children they are, stands outside.
+        let all = below.flat_map(|pid| [vec![pid], process::children(pid)].concat());
+        let Some(child) = { all }.find(inside) else { continue };
         // A copy of the wrapper, which has executed nothing, is that init.
         let line = |pid: Pid| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         if line(child) == line(*wrapper) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use nix::unistd::Pid;
 
 use crate::error::printable;
+use crate::guardian::KEEPER;
 
 /// Fields of `/proc/PID/stat`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +71,15 @@ pub fn uptime() -> Duration {
 pub fn age(stat: &Stat, now: Duration) -> Duration {
     let per_second = crate::sys::ticks_per_second();
     now.saturating_sub(Duration::from_millis(stat.started.saturating_mul(1000) / per_second))
+}
+
+/// The process that a run's caller waits for, where `holder` of the run's lock is its keeper; else `holder`.
+#[must_use]
+pub fn front_of(holder: Pid) -> Pid {
+    let line = |pid: Pid| fs::read(format!("/proc/{pid}/cmdline")).ok();
+    let parent = stat(holder).filter(|stat| stat.comm == KEEPER.to_bytes()).map(|stat| stat.parent);
+    // A keeper is a copy of its front; when that is gone, the parent is somebody else.
+    parent.filter(|parent| line(*parent).is_some_and(|of| line(holder) == Some(of))).unwrap_or(holder)
 }
 
 /// The children of a process' main thread.

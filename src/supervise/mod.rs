@@ -16,11 +16,12 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 
+use crate::guardian::{self, Keeper, OnDeath};
 use crate::outcome::{Ended, Outcome};
 use crate::plan::{Ending, Plan};
 use crate::spawn::Running;
 use crate::sys;
-use crate::sys::signals::Arrived;
+use crate::sys::signals::{Arrived, FRONT_DIED};
 use crate::usage::Usage;
 pub(crate) use processes::children;
 use processes::{signal_all, signal_child, together};
@@ -33,8 +34,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const AGAIN: Duration = Duration::from_millis(20);
 
 /// Waits for the command, and for the end of its group.
-pub fn wait(running: Running, plan: &Plan) -> Outcome {
-    let mut run = Run { running, plan, ended: None, stop: None };
+pub fn wait(running: Running, plan: &Plan, keeper: &Keeper) -> Outcome {
+    let mut run = Run { running, plan, keeper, ended: None, stop: None };
     run.running.watch.start(run.running.started);
     while !run.is_over() {
         run.sleep(run.next());
@@ -62,6 +63,7 @@ impl std::fmt::Debug for Other {
 struct Run<'a> {
     running: Running,
     plan: &'a Plan,
+    keeper: &'a Keeper,
     ended: Option<Ended>,
     stop: Option<Stop>,
 }
@@ -86,7 +88,7 @@ impl Run<'_> {
             return true;
         }
         // As a subreaper we are, sooner or later, the parent of every descendant.
-        if !reap_all(&self.running) {
+        if !reap_all() {
             return true;
         }
         if let Some(stop) = &mut self.stop
@@ -135,8 +137,10 @@ impl Run<'_> {
     fn take_signals(&mut self) {
         let (mut changed, mut continued) = (false, false);
         while let Ok(Some(arrived)) = self.running.signals.next() {
+            let arrived = arrived.before(self.keeper.front);
             match arrived.signal {
                 libc::SIGCHLD => changed = true,
+                FRONT_DIED if guardian::front_is_dead() => self.front_died(),
                 signal => {
                     continued |= signal == libc::SIGCONT;
                     self.pass_on(&arrived);
@@ -148,6 +152,16 @@ impl Run<'_> {
         }
     }
 
+    /// There is no one to wait for the command any more.
+    fn front_died(&mut self) {
+        if self.keeper.on_death == OnDeath::Kill {
+            self.stop(Cause::FrontDied, libc::SIGKILL);
+            if let Some(stop) = &mut self.stop {
+                stop.kill_at = Some(Instant::now());
+            }
+        }
+    }
+
     /// Hands a signal on: to the command, or to those whom it left behind.
     fn pass_on(&mut self, arrived: &Arrived) {
         let told = arrived.signal == libc::SIGTERM;
@@ -155,7 +169,7 @@ impl Run<'_> {
             self.stop(Cause::Told, libc::SIGTERM);
         }
         if self.ended.is_some() {
-            children(&self.running.strangers).into_iter().for_each(|pid| pass_on(pid, arrived));
+            children().into_iter().for_each(|pid| pass_on(pid, arrived));
             return;
         }
         pass_on(self.running.pid, arrived);
@@ -202,7 +216,7 @@ impl Run<'_> {
         for other in &mut self.running.others {
             (other.ready)(&other.fd);
         }
-        let others = reap_all(&self.running);
+        let others = reap_all();
         let mut outcome = Outcome {
             ended: self.ended.unwrap_or(Ended::Exited(0)),
             cause: self.stop.as_ref().map(|stop| stop.cause),
@@ -234,7 +248,7 @@ impl Run<'_> {
         let mut pause = Duration::from_millis(1);
         loop {
             kill_all(&self.running);
-            let others = reap_all(&self.running);
+            let others = reap_all();
             if self.running.groups.try_remove() && !others {
                 return Vec::new();
             }
@@ -252,7 +266,7 @@ impl Run<'_> {
 /// SIGKILL to everything in the run. Orphans of those that die become our children and are met the next time.
 fn kill_all(running: &Running) {
     running.groups.kill();
-    for pid in children(&running.strangers) {
+    for pid in children() {
         signal_child(pid, libc::SIGKILL);
     }
 }
@@ -285,8 +299,9 @@ fn reap_until(running: &Running, continued: bool) -> Option<Ended> {
     None
 }
 
-/// The command has stopped. A shell with job control waits for *us* to stop, so we do, and wake the command when
-/// we are woken. Only where there is such a shell: elsewhere somebody would wake the command, and nobody us.
+/// The command has stopped. A shell with job control waits for the *front* to stop, so it does, and passes on what
+/// wakes it. Only where there is such a shell: elsewhere somebody would wake the command, and nobody the
+/// front.
 pub(crate) fn stop_with_it(command: Pid, signal: i32) {
     let Ok(tty) = nix::fcntl::open(
         c"/dev/tty",
@@ -295,31 +310,23 @@ pub(crate) fn stop_with_it(command: Pid, signal: i32) {
     ) else {
         return;
     };
-    let (own, before) = (nix::unistd::getpgrp(), nix::unistd::tcgetpgrp(tty.as_fd()).ok());
+    let (own, before) = (guardian::job(), nix::unistd::tcgetpgrp(tty.as_fd()).ok());
     // A shell that suspends itself does so in a group of its own that has the terminal.
     let its_group = nix::unistd::getpgid(Some(command)).ok();
     let foreground = before.is_some() && (before == Some(own) || before == its_group);
     let by_job_control = matches!(signal, libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU);
     if foreground || (by_job_control && its_group == Some(own)) {
-        sys::signals::be_stopped_by(if by_job_control { signal } else { libc::SIGTSTP });
-        // Brought back to the foreground, we hand the terminal on to whoever had it. SIGTTOU is blocked.
-        if let Some(group) = before.filter(|group| *group != own && before == its_group)
-            && nix::unistd::tcgetpgrp(tty.as_fd()).ok() == Some(own)
-            && let Err(errno) = nix::unistd::tcsetpgrp(tty.as_fd(), group)
-        {
-            debug_assert!(errno == Errno::EPERM || errno == Errno::ESRCH, "tcsetpgrp: {errno}");
-        }
-        // Who woke the whole process group has woken the command too; a second SIGCONT does no harm.
-        signal_child(command, libc::SIGCONT);
+        let heir = before.filter(|group| *group != own && before == its_group);
+        guardian::stop_front(if by_job_control { signal } else { libc::SIGTSTP }, heir);
     }
 }
 
 /// Reaps all that have ended. `true`: there are processes of the command that have not.
-fn reap_all(running: &Running) -> bool {
+fn reap_all() -> bool {
     loop {
         match sys::reap() {
             Ok(Some(_)) => {}
-            Ok(None) => return running.strangers.is_empty() || !children(&running.strangers).is_empty(),
+            Ok(None) => return true,
             Err(_) => return false,
         }
     }

@@ -17,18 +17,16 @@ pub(super) fn signal_child(pid: Pid, signal: i32) {
     }
 }
 
-/// Are we in one process group?
+/// Is it in the process group that the caller put us in?
 pub(super) fn together(pid: Pid) -> bool {
-    nix::unistd::getpgid(Some(pid)).ok() == Some(nix::unistd::getpgrp())
+    nix::unistd::getpgid(Some(pid)).ok() == Some(crate::guardian::job())
 }
 
-/// Our children that are none of these: the command, and its orphans, which we adopted.
-pub(crate) fn children(strangers: &[Pid]) -> Vec<Pid> {
+/// Our children: the command, and its orphans, which we adopted.
+pub(crate) fn children() -> Vec<Pid> {
     let own = Pid::this();
     // We have one thread.
-    let mut found = children_of_thread(Path::new(&format!("/proc/self/task/{own}/children")));
-    found.retain(|pid| !strangers.contains(pid));
-    found
+    children_of_thread(Path::new(&format!("/proc/self/task/{own}/children")))
 }
 
 /// Sends a signal to every process of the run, and SIGCONT after it: a stopped process acts on no signal.
@@ -48,7 +46,7 @@ pub(super) fn signal_all(running: &Running, signal: i32) {
 
 /// Descendants, and whoever else is in a group that is the run's alone.
 fn members(running: &Running) -> Vec<Pid> {
-    let mut found = children(&running.strangers);
+    let mut found = children();
     let mut at = 0;
     while let Some(pid) = found.get(at) {
         found.extend(children_of(*pid));

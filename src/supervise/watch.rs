@@ -22,6 +22,8 @@ pub enum Cause {
     CpuTime,
     /// We were told to, by SIGTERM.
     Told,
+    /// The process that the caller waits for was killed.
+    FrontDied,
 }
 
 /// All of it.

@@ -54,6 +54,21 @@ pub fn spawn<F: FnOnce()>(flags: CloneFlags, cgroup: Option<BorrowedFd>, child: 
     Ok(Pid::from_raw(pid as i32))
 }
 
+/// A copy of this process: its id, and in the copy nothing.
+///
+/// # Errors
+/// EAGAIN where a limit on processes is reached.
+pub fn fork() -> Result<Option<Pid>, Errno> {
+    // SAFETY: all-zero is the documented default of every field (clone3(2)).
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.exit_signal = libc::SIGCHLD as u64;
+    // SAFETY: as above; one thread, so the copy is whole, and may do what we may.
+    let pid = Errno::result(unsafe {
+        libc::syscall(libc::SYS_clone3, &raw const args, std::mem::size_of::<libc::clone_args>())
+    })?;
+    Ok((pid != 0).then(|| Pid::from_raw(pid as i32)))
+}
+
 /// The child in our memory, on a stack of its own.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod borrow {

@@ -232,3 +232,30 @@ pub fn reap() -> Result<Option<(nix::unistd::Pid, i32, libc::rusage)>, Errno> {
         pid => Ok(Some((nix::unistd::Pid::from_raw(pid), status, usage))),
     }
 }
+
+/// The signal that this process gets when its parent dies; 0: none. Async-signal-safe.
+///
+/// # Errors
+/// None that is known.
+pub fn signal_at_parents_death(signal: i32) -> Result<(), Errno> {
+    // SAFETY: PR_SET_PDEATHSIG takes a number.
+    Errno::result(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal) }).map(drop)
+}
+
+/// What `ps` and `pkill` know this process by, up to 15 bytes.
+///
+/// # Errors
+/// None that is known.
+pub fn name_process(name: &std::ffi::CStr) -> Result<(), Errno> {
+    // SAFETY: PR_SET_NAME reads a string that ends with NUL, and cuts it.
+    Errno::result(unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) }).map(drop)
+}
+
+/// Puts this process into a process group of the same session. Async-signal-safe.
+///
+/// # Errors
+/// EPERM: the group is not there.
+pub fn join_process_group(group: i32) -> Result<(), Errno> {
+    // SAFETY: setpgid takes numbers.
+    Errno::result(unsafe { libc::setpgid(0, group) }).map(drop)
+}

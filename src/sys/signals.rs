@@ -1,18 +1,32 @@
 //! Signals: taken as messages instead of interruptions while the command runs, and given back as they were.
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 
-/// Signals as messages; remembers how the caller had them set.
-#[derive(Debug)]
-pub struct Signals {
-    fd: SignalFd,
+/// What the keeper of a run gets when its front dies.
+pub const FRONT_DIED: i32 = libc::SIGPWR;
+
+/// What the keeper tells its front with. A real-time signal: each one arrives, with its number, and in order.
+pub const TELL: i32 = 64;
+
+/// Signals taken out of their usual way; remembers how the caller had them set.
+#[derive(Clone, Copy)]
+#[allow(missing_debug_implementations)] // signal sets say nothing to a reader
+pub struct Taken {
     before: SigSet,
     child_ignored: bool,
+}
+
+/// Signals as messages.
+#[allow(missing_debug_implementations)]
+pub struct Signals {
+    fd: SignalFd,
+    taken: Taken,
 }
 
 /// One signal that came.
@@ -24,28 +38,100 @@ pub struct Arrived {
     pub from_terminal: bool,
     /// The process that sent it, if one did.
     pub sender: Pid,
+    /// The number that was queued with it.
+    pub told: Option<u64>,
 }
 
-impl Signals {
-    /// Blocks the signals and opens the descriptor that they are read from.
+impl Arrived {
+    /// From the two numbers and the value that the kernel tells of a signal. One that our front passes on has its
+    /// true origin in the value.
+    fn new(signal: i32, code: i32, sender: i32, value: u64) -> Self {
+        let from_terminal = code == libc::SI_KERNEL;
+        let told = (code == libc::SI_QUEUE).then_some(value);
+        Self { signal, from_terminal, sender: Pid::from_raw(sender), told }
+    }
+
+    /// As it was when it came to the front, if the front has passed it on.
+    #[must_use]
+    pub fn before(self, front: Pid) -> Self {
+        match self.told {
+            Some(value) if self.sender == front => Self {
+                from_terminal: value & TERMINAL != 0,
+                sender: Pid::from_raw((value & !TERMINAL) as i32),
+                ..self
+            },
+            _ => self,
+        }
+    }
+
+    /// Passes it on to the keeper. A keeper that is gone needs no signal.
+    pub fn pass_to(self, keeper: Pid) {
+        let origin = self.sender.as_raw() as u64 | if self.from_terminal { TERMINAL } else { 0 };
+        queue(keeper, self.signal, origin);
+    }
+}
+
+/// Set in what is told with a signal that came from the kernel.
+const TERMINAL: u64 = 1 << 40;
+
+/// Sends a signal with a number; a receiver that is gone needs none.
+pub fn queue(pid: Pid, signal: i32, number: u64) {
+    let value = libc::sigval { sival_ptr: number as usize as *mut libc::c_void };
+    // SAFETY: sigqueue takes numbers; the pointer is one in disguise and is never followed.
+    unsafe { libc::sigqueue(pid.as_raw(), signal, value) };
+}
+
+impl Taken {
+    /// Blocks the signals.
     ///
     /// All of them: any that killed us would leave the command without its wrapper. A real fault of ours kills
     /// us in spite of the mask (signal(7)), SIGKILL and SIGSTOP cannot be blocked, and SIGPIPE is one that a
     /// message of ours to a reader who has gone must not die of.
     ///
     /// # Errors
-    /// EMFILE and its like.
+    /// None that is known.
     pub fn take() -> Result<Self, Errno> {
-        let set = SigSet::all();
         let mut before = SigSet::empty();
-        sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), Some(&mut before))?;
-        let fd = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        sigprocmask(SigmaskHow::SIG_BLOCK, Some(&SigSet::all()), Some(&mut before))?;
         // Where SIGCHLD is ignored (some supervisors do that) the kernel reaps for us and the status is lost.
         // SAFETY: SIG_DFL installs no handler, so there is no code to be safe.
         let old = unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
-        Ok(Self { fd, before, child_ignored: old == libc::SIG_IGN })
+        Ok(Self { before, child_ignored: old == libc::SIG_IGN })
     }
 
+    /// Waits for the next signal, or until `limit` has passed: `None`, as after an interruption.
+    pub fn wait(&self, limit: Option<Duration>) -> Option<Arrived> {
+        // SAFETY: all-zero is a valid siginfo to be written over.
+        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        let limit = limit.map(|limit| libc::timespec {
+            tv_sec: limit.as_secs() as libc::time_t,
+            tv_nsec: i64::from(limit.subsec_nanos()) as _,
+        });
+        let limit = limit.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+        let all = SigSet::all();
+        // SAFETY: the set, the siginfo and the time (or null: no limit) are valid for the duration of the call.
+        let signal = unsafe { libc::sigtimedwait(all.as_ref(), &raw mut info, limit) };
+        if signal < 0 {
+            return None;
+        }
+        // SAFETY: where no process sent the signal, the bytes are others', or zero, and are not looked at.
+        let sender = unsafe { info.si_pid() };
+        // SAFETY: as above.
+        let value = unsafe { info.si_value() };
+        Some(Arrived::new(signal, info.si_code, sender, value.sival_ptr as usize as u64))
+    }
+
+    /// The keeper's way: opens the descriptor that the signals are read from.
+    ///
+    /// # Errors
+    /// EMFILE and its like.
+    pub fn into_messages(self) -> Result<Signals, Errno> {
+        let fd = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        Ok(Signals { fd, taken: self })
+    }
+}
+
+impl Signals {
     /// The descriptor to wait on.
     #[must_use]
     pub fn fd(&self) -> BorrowedFd<'_> {
@@ -57,17 +143,15 @@ impl Signals {
     /// # Errors
     /// None that is known.
     pub fn next(&self) -> Result<Option<Arrived>, Errno> {
-        Ok(self.fd.read_signal()?.map(|info| Arrived {
-            signal: info.ssi_signo as i32,
-            from_terminal: info.ssi_code == libc::SI_KERNEL,
-            sender: Pid::from_raw(info.ssi_pid as i32),
+        Ok(self.fd.read_signal()?.map(|info| {
+            Arrived::new(info.ssi_signo as i32, info.ssi_code, info.ssi_pid as i32, info.ssi_ptr)
         }))
     }
 
     /// What the child needs to give its signals back; plain data.
     #[must_use]
     pub fn inherited(&self) -> Inherited {
-        Inherited { mask: *self.before.as_ref(), child_ignored: self.child_ignored }
+        Inherited { mask: *self.taken.before.as_ref(), child_ignored: self.taken.child_ignored }
     }
 }
 

@@ -460,8 +460,8 @@ fn joins() {
 
     let mut other = rcon(["--unshare", "pid", "--", "sh", "-c", "echo ready; exec sleep 300"]).start();
     other.wait_for("ready");
-    let init =
-        fs::read_to_string(format!("/proc/{0}/task/{0}/children", other.child.id())).expect("children");
+    let keeper = crate::groups::keeper_of(other.child.id()).expect("a keeper");
+    let init = fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children")).expect("children");
     let options = [format!("pid={}", init.trim()), format!("mount={}", init.trim())];
     let out = rcon([
         "--join",

@@ -30,8 +30,9 @@ pub(crate) fn tests() -> Vec<Case> {
     ]
 }
 
-/// How many more system calls than the floor a run may make.
-const ALLOWANCE: usize = 40;
+/// How many more system calls than the floor a run may make; 20 of them are the second process that stands behind
+/// a run, for the case that one of them dies.
+const ALLOWANCE: usize = 60;
 
 fn calls_with_limits() {
     let mut words = vec!["v1".to_owned()];

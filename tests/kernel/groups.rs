@@ -15,11 +15,17 @@ pub(crate) fn children(pid: u32) -> Vec<u32> {
     list.split_whitespace().filter_map(|word| word.parse().ok()).collect()
 }
 
+/// The process behind a running rcon that has started its command.
+pub(crate) fn keeper_of(rcon: u32) -> Option<u32> {
+    children(rcon).first().copied()
+}
+
 /// The command that a running rcon has started.
 pub(crate) fn command_of(rcon: u32) -> u32 {
     until("rcon has no child", || {
         let own = fs::read_link(format!("/proc/{rcon}/exe")).ok();
-        children(rcon).into_iter().find(|child| fs::read_link(format!("/proc/{child}/exe")).ok() != own)
+        let children = children(keeper_of(rcon)?);
+        children.into_iter().find(|child| fs::read_link(format!("/proc/{child}/exe")).ok() != own)
     })
 }
 

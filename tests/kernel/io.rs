@@ -187,7 +187,9 @@ fn weights_are_written_or_refused() {
             assert!(out.stderr.contains("try: weights need the bfq scheduler"), "{out}");
             return;
         }
-        if !crate::groups::children(run.child.id()).is_empty() {
+        if crate::groups::keeper_of(run.child.id())
+            .is_some_and(|pid| !crate::groups::children(pid).is_empty())
+        {
             break;
         }
         std::thread::sleep(Duration::from_millis(3));

@@ -23,6 +23,7 @@
 //! hundreds of times there: see [`support::slow`] and [`support::many`].
 //! Anything that could hurt a machine (fork bombs, filling the memory) needs [`needs::Need::Lab`].
 
+mod anywhere;
 mod attach;
 mod basics;
 mod cage;
@@ -66,6 +67,7 @@ fn cases() -> Vec<Case> {
     #[rustfmt::skip]
     let modules = [
         harness::tests(),
+        anywhere::tests(),
         basics::tests(),
         cost::tests(),
         receipt::tests(),

@@ -4,6 +4,7 @@
 mod cage;
 mod control;
 mod environment;
+mod place;
 mod privileges;
 mod receipt;
 mod run;
@@ -75,7 +76,7 @@ fn of_limit(limit: &'static Limit) -> Opt {
 /// All rows, in the order of `--help`.
 pub fn all() -> impl Iterator<Item = &'static Opt> {
     let features = cage::ROWS.iter().chain(control::ROWS).chain(environment::ROWS).chain(privileges::ROWS);
-    LIMIT_ROWS.iter().chain(receipt::ROWS).chain(run::ROWS).chain(features)
+    LIMIT_ROWS.iter().chain(receipt::ROWS).chain(run::ROWS).chain(place::ROWS).chain(features)
 }
 
 /// Is this heading part of `--help`? rcon leaves out what few need; capcon shows what it is for.

@@ -1,0 +1,93 @@
+//! Removes the groups of one run by their name, where the process that knew them is dead.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use super::layout::Layout;
+use super::{kill_tree, open_child, open_dir, read_at, remove_tree, tree, write_at};
+use crate::limits::Version;
+use crate::runs::Name;
+
+/// What the groups of a run are called.
+#[derive(Debug, Default)]
+pub struct Names {
+    prefix: Option<String>,
+    /// May be used by other runs as well: then it stays.
+    shared: Option<String>,
+    /// `--name`, with a number in it or not.
+    named: Option<(String, String)>,
+}
+
+impl Names {
+    /// Those of the run whose front is `pid`, with `--group` and `--name`.
+    #[must_use]
+    pub fn of_run(pid: u32, shared: Option<String>, name: Option<Name>) -> Self {
+        let named = name.map(|name| match name {
+            Name::Exact(name) => (format!("rcon-{name}"), String::new()),
+            Name::Numbered(before, after) => (format!("rcon-{before}"), after),
+        });
+        Self {
+            prefix: Some(format!("rcon-{pid}-")),
+            shared: shared.map(|name| format!("rcon-{name}")),
+            named,
+        }
+    }
+
+    fn is_own(&self, name: &str) -> bool {
+        let numbered = |(before, after): &(String, String)| {
+            let rest = name.strip_prefix(before.as_str()).and_then(|rest| rest.strip_suffix(after.as_str()));
+            rest.is_some_and(|number| number.bytes().all(|b| b.is_ascii_digit()))
+        };
+        self.prefix.as_ref().is_some_and(|prefix| name.starts_with(prefix.as_str()))
+            || self.named.as_ref().is_some_and(numbered)
+    }
+}
+
+/// Kills and removes these groups, where nobody holds their lock. `false`: something is still there.
+#[must_use]
+pub fn end(names: &Names) -> bool {
+    let read = |path: &str| std::fs::read(path).unwrap_or_default();
+    let layout = Layout::parse(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"));
+    let v1 = layout.v1.iter().map(|hierarchy| (hierarchy, Version::V1));
+    v1.chain(layout.v2.iter().map(|hierarchy| (hierarchy, Version::V2)))
+        .map(|(hierarchy, version)| open_dir(&hierarchy.mount).map(|root| names.below(root.as_fd(), version)))
+        .fold(true, |clean, one| clean & one.unwrap_or(true))
+}
+
+impl Names {
+    fn below(&self, dir: BorrowedFd, version: Version) -> bool {
+        let mut clean = true;
+        for name in tree::children(dir) {
+            let Ok(child) = open_child(dir, &name) else { continue };
+            let text = name.to_string_lossy();
+            // A living owner holds the lock: another pid namespace may have our number.
+            let free = || crate::sys::try_lock(child.as_fd(), true).is_ok();
+            if self.is_own(&text) && free() {
+                clean &= if text.ends_with(".self") {
+                    leave_leaf(dir, &name)
+                } else {
+                    kill_tree(child.as_fd(), version);
+                    remove_tree(dir, &name)
+                };
+            } else if self.shared.as_deref() == Some(&*text) && free() {
+                clean &= remove_tree(dir, &name);
+            } else {
+                clean &= self.below(child.as_fd(), version);
+            }
+        }
+        clean
+    }
+}
+
+/// We sit in the leaf that the keeper moved us to: back to its parent, which passed nothing on before.
+fn leave_leaf(parent: BorrowedFd, leaf: &OsStr) -> bool {
+    if tree::has_limited_children(parent, leaf.to_str()) {
+        return false;
+    }
+    for controller in read_at(parent, "cgroup.subtree_control").unwrap_or_default().split_whitespace() {
+        if write_at(parent, "cgroup.subtree_control", &format!("-{controller}")).is_err() {
+            return false;
+        }
+    }
+    write_at(parent, "cgroup.procs", "0").is_ok() && remove_tree(parent, leaf)
+}

@@ -1,0 +1,391 @@
+//! Two processes stand behind a run, so that the death of one leaves nothing behind.
+//!
+//! The *front* is the process that the caller started: it waits, passes signals on, and leaves as the command
+//! left. The *keeper* is its child and does the work: groups, command, supervision, removal. Both are child
+//! subreapers (PR_SET_CHILD_SUBREAPER), and so:
+//!
+//! - the front dies (SIGKILL, out of memory, `kill -9 -PGRP`): the kernel tells the keeper (PR_SET_PDEATHSIG),
+//!   which is still the parent of everything the command started, groups or not, ends all of it and removes the
+//!   groups as at any other end;
+//! - the keeper dies: its children become the front's, which ends them and removes the groups by their name.
+//!
+//! The keeper has a process group of its own, out of reach of a terminal's Ctrl-C and of what is sent to the
+//! caller's job, and a name of its own, out of reach of `pkill rcon`; and memory of its own, because the
+//! out-of-memory killer ends all processes that share it. It is there before the first group is.
+
+use std::ffi::{CStr, OsString};
+use std::os::fd::OwnedFd;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::unistd::{Pid, getpgrp, getppid, setpgid};
+
+use crate::cgroup::sweep::{self, Names};
+use crate::cli::Request;
+use crate::error::Error;
+use crate::notify::Mouth;
+use crate::supervise::children;
+use crate::sys;
+use crate::sys::signals::{Arrived, FRONT_DIED, Signals, TELL, Taken, be_stopped_by, die_of, queue, send};
+
+/// What happens to the command when the front dies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnDeath {
+    /// It is ended, with all that it started.
+    #[default]
+    Kill,
+    /// It runs on, within its limits; groups go when it ends.
+    Keep,
+}
+
+/// A command line, and under which of our names it was given.
+#[derive(Clone, Copy, Debug)]
+pub struct Line<'a> {
+    /// The words after the program's name.
+    pub words: &'a [OsString],
+    /// We are capcon.
+    pub capcon: bool,
+}
+
+impl Line<'_> {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// What is wrong, naming the option.
+    pub fn parse(&self) -> Result<Request, Error> {
+        crate::request(self.words, self.capcon)
+    }
+
+    /// Is this a run, as far as one can see without reading it? Then the keeper is made before that is done: the
+    /// less memory we have used by then, the less is copied. capcon may become its command, and then has none.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        let other = |word: &OsString| {
+            let word = word.as_encoded_bytes();
+            let starts = |with: &[u8]| word.starts_with(with);
+            // `--explain`, `--dry-run`, `--show`, `--help`, `--version`, and any short option.
+            [&b"--e"[..], b"--d", b"--sh", b"--he", b"--ver"].into_iter().any(starts)
+                || (starts(b"-") && !starts(b"--"))
+        };
+        !self.capcon
+            && !self.words.is_empty()
+            && !self.words.iter().take_while(|word| *word != "--").any(other)
+    }
+}
+
+static FRONT: AtomicU32 = AtomicU32::new(0);
+static JOB: AtomicI32 = AtomicI32::new(0);
+static MOUTH: OnceLock<OwnedFd> = OnceLock::new();
+
+/// The process id that the caller knows this run by.
+#[must_use]
+pub fn front() -> u32 {
+    match FRONT.load(Ordering::Relaxed) {
+        0 => std::process::id(),
+        front => front,
+    }
+}
+
+/// The process group that the caller put us in, and that the command belongs to.
+#[must_use]
+pub fn job() -> Pid {
+    match JOB.load(Ordering::Relaxed) {
+        0 => getpgrp(),
+        group => Pid::from_raw(group),
+    }
+}
+
+/// The keeper's knowledge of the front.
+#[derive(Clone, Copy, Debug)]
+pub struct Keeper {
+    /// The process that the caller started and waits for.
+    pub front: Pid,
+    /// What to do when the front dies.
+    pub on_death: OnDeath,
+}
+
+/// The keeper's name: nothing that `pkill rcon` or `killall rcon` would meet.
+pub const KEEPER: &CStr = c"keeper";
+
+/// How long the front tries to end what a dead keeper left.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Makes the keeper of the run that `line` asks for and returns in it. The front does not return.
+///
+/// # Errors
+/// No process can be made; nothing has happened then.
+pub fn split(line: &Line) -> Result<(Keeper, Signals), Error> {
+    let failed = |what: &str, errno| Error::new(what).errno(errno);
+    let taken = Taken::take().map_err(|e| failed("cannot take signals as messages", e))?;
+    sys::become_subreaper().map_err(|e| failed("cannot adopt orphaned processes", e))?;
+    let (front, group) = (Pid::this(), getpgrp());
+    let strangers = if sys::has_children() { children() } else { Vec::new() };
+    let (mouth, keepers) = Mouth::pair().map_err(|e| failed("cannot make a pair of sockets", e))?.unzip();
+    let born = sys::clone::fork().map_err(|e| {
+        failed("cannot create a process", e)
+            .try_this("a limit on processes is reached: ulimit -u, or pids.max of an enclosing group")
+    })?;
+    if let Some(keeper) = born {
+        drop(keepers);
+        sys::leave(Front { keeper, taken, line, mouth, strangers }.wait());
+    }
+    drop(mouth);
+    if let Some(keepers) = keepers {
+        MOUTH.get_or_init(|| keepers);
+    }
+    FRONT.store(front.as_raw() as u32, Ordering::Relaxed);
+    JOB.store(group.as_raw(), Ordering::Relaxed);
+    setpgid(Pid::from_raw(0), Pid::from_raw(0))
+        .and_then(|()| sys::signal_at_parents_death(FRONT_DIED))
+        .and_then(|()| sys::name_process(KEEPER))
+        .and_then(|()| sys::become_subreaper())
+        .map_err(|e| failed("cannot become the keeper of a run", e))?;
+    if front_is_dead() {
+        sys::leave(125);
+    }
+    let signals = taken.into_messages().map_err(|e| failed("cannot take signals as messages", e))?;
+    Ok((Keeper { front, on_death: OnDeath::default() }, signals))
+}
+
+impl Keeper {
+    /// With what the arguments say about the front's death.
+    #[must_use]
+    pub fn told(self, on_death: OnDeath) -> Self {
+        Self { on_death, ..self }
+    }
+}
+
+/// Does the kernel say that the front is dead?
+#[must_use]
+pub fn front_is_dead() -> bool {
+    getppid().as_raw() as u32 != front()
+}
+
+/// What a keeper tells its front.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum News {
+    /// This signal ended the command, and the keeper leaves next.
+    Died(i32),
+    /// This signal stopped the command, which had the terminal in a process group of its own, if it did.
+    Stopped(i32, Pid),
+    /// There are messages for the service manager.
+    Speech,
+}
+
+impl News {
+    const STOPPED: u64 = 1 << 40;
+    const SPEECH: u64 = 1 << 41;
+
+    fn number(self) -> u64 {
+        match self {
+            Self::Died(signal) => signal as u64,
+            Self::Speech => Self::SPEECH,
+            Self::Stopped(signal, heir) => Self::STOPPED | (signal as u64) << 32 | heir.as_raw() as u64,
+        }
+    }
+
+    fn of(number: u64) -> Self {
+        if number & Self::SPEECH != 0 {
+            return Self::Speech;
+        }
+        if number & Self::STOPPED == 0 {
+            return Self::Died(number as i32);
+        }
+        Self::Stopped((number >> 32 & 0xff) as i32, Pid::from_raw(number as i32))
+    }
+}
+
+fn tell_front(news: News) {
+    if !front_is_dead() {
+        queue(getppid(), TELL, news.number());
+    }
+}
+
+/// The command has been stopped by this signal: so is the front, for the shell that waits for it. Brought back to
+/// the foreground, it hands the terminal on to `heir`, who had it.
+pub fn stop_front(signal: i32, heir: Option<Pid>) {
+    tell_front(News::Stopped(signal, heir.unwrap_or(Pid::from_raw(0))));
+}
+
+/// The status to leave with where this signal ended the command; the front dies of it.
+#[must_use]
+pub fn leave_by(signal: i32) -> i32 {
+    tell_front(News::Died(signal));
+    128 + signal
+}
+
+/// What the keeper has for the service manager lies in [`mouth`].
+pub fn announce_speech() {
+    tell_front(News::Speech);
+}
+
+/// Where the keeper lays messages for the service manager, which only the front may send.
+#[must_use]
+pub fn mouth() -> Option<OwnedFd> {
+    MOUTH.get()?.try_clone().ok()
+}
+
+/// Makes a child that is born in the caller's process group, because it cannot go there itself: it is in a pid
+/// namespace where that has no number.
+///
+/// # Errors
+/// The child's.
+pub fn in_job<T>(birth: impl FnOnce() -> Result<T, Errno>) -> Result<T, Errno> {
+    let own = getpgrp();
+    // EPERM: the group is gone, as the front is, and we are about to notice.
+    let moved = setpgid(Pid::from_raw(0), job());
+    let born = birth();
+    if moved.is_ok() {
+        setpgid(Pid::from_raw(0), own)?;
+    }
+    born
+}
+
+/// Where the terminal is ours, it becomes this group's. SIGTTOU is blocked.
+fn hand_on_terminal(heir: Pid) {
+    if heir.as_raw() == 0 {
+        return;
+    }
+    let flags = nix::fcntl::OFlag::O_RDWR | nix::fcntl::OFlag::O_CLOEXEC;
+    if let Ok(tty) = nix::fcntl::open(c"/dev/tty", flags, nix::sys::stat::Mode::empty())
+        && nix::unistd::tcgetpgrp(&tty).ok() == Some(getpgrp())
+        && let Err(errno) = nix::unistd::tcsetpgrp(&tty, heir)
+    {
+        debug_assert!(errno == Errno::EPERM || errno == Errno::ESRCH, "tcsetpgrp: {errno}");
+    }
+}
+
+struct Front<'a> {
+    keeper: Pid,
+    taken: Taken,
+    line: &'a Line<'a>,
+    mouth: Option<Mouth>,
+    /// Children that were ours before the keeper was: a shell that had started them became us by exec
+    /// (`exec > >(tee log); exec rcon ...`). They are none of the command's, and are left alone.
+    strangers: Vec<Pid>,
+}
+
+impl Front<'_> {
+    /// Waits for the keeper; the exit status.
+    fn wait(&self) -> i32 {
+        // The signal that ended the command.
+        let mut died = None;
+        loop {
+            let Some(arrived) = self.taken.wait(None) else { continue };
+            match (arrived.signal, self.news(&arrived)) {
+                (_, Some(News::Died(signal))) => died = Some(signal),
+                (_, Some(News::Stopped(signal, heir))) => {
+                    be_stopped_by(signal);
+                    hand_on_terminal(heir);
+                    // Who woke the whole process group has woken the command too; a second SIGCONT does no harm.
+                    self.tell(libc::SIGCONT);
+                }
+                (_, Some(News::Speech)) => self.speak(),
+                (libc::SIGCHLD, None) => {
+                    if let Some(status) = self.reap() {
+                        while let Some(last) = self.taken.wait(Some(Duration::ZERO)) {
+                            if let Some(News::Died(signal)) = self.news(&last) {
+                                died = Some(signal);
+                            }
+                        }
+                        self.speak();
+                        return self.leave(status, died);
+                    }
+                }
+                (_, None) => arrived.pass_to(self.keeper),
+            }
+        }
+    }
+
+    fn speak(&self) {
+        if let Some(mouth) = &self.mouth {
+            mouth.speak();
+        }
+    }
+
+    /// What the keeper tells with this signal.
+    fn news(&self, arrived: &Arrived) -> Option<News> {
+        let told = arrived.signal == TELL && arrived.sender == self.keeper;
+        arrived.told.filter(|_| told).map(News::of)
+    }
+
+    /// A keeper that is gone needs no signal.
+    fn tell(&self, signal: i32) {
+        if let Err(errno) = send(self.keeper, signal) {
+            debug_assert_eq!(errno, Errno::ESRCH);
+        }
+    }
+
+    /// The keeper's status, if it has ended.
+    fn reap(&self) -> Option<i32> {
+        while let Ok(Some((pid, status, _))) = sys::reap() {
+            if pid == self.keeper && !libc::WIFSTOPPED(status) {
+                return Some(status);
+            }
+        }
+        None
+    }
+
+    fn leave(&self, status: i32, died: Option<i32>) -> i32 {
+        if libc::WIFSIGNALED(status) {
+            // The keeper leaves by itself, always: somebody has killed it, or it has crashed.
+            crate::say("rcon: the process that kept this run was killed: its command is ended");
+            self.end_what_is_left();
+            die_of(libc::WTERMSIG(status));
+        }
+        match died {
+            Some(signal) => die_of(signal),
+            None => libc::WEXITSTATUS(status),
+        }
+    }
+
+    /// What the keeper had started is ours now: one generation after the other, until nobody is left.
+    fn end_what_is_left(&self) {
+        let start = Instant::now();
+        let names = match self.line.parse() {
+            Ok(Request::Run(args)) => Names::of_run(std::process::id(), args.group, args.control.name),
+            _ => Names::default(),
+        };
+        loop {
+            let swept = sweep::end(&names);
+            let mut left = children();
+            left.retain(|pid| !self.strangers.contains(pid));
+            for pid in &left {
+                if let Err(errno) = send(*pid, libc::SIGKILL) {
+                    debug_assert_eq!(errno, Errno::EPERM);
+                }
+            }
+            while let Ok(Some(_)) = sys::reap() {}
+            if left.is_empty() && swept {
+                return;
+            }
+            if start.elapsed() > PATIENCE {
+                crate::say(
+                    "rcon: some of what the killed keeper of this run left does not end (rcon gc --kill tries again)",
+                );
+                return;
+            }
+            // The end of a child wakes us; the time is for what is no child of ours.
+            self.taken.wait(Some(Duration::from_millis(2)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn news_arrive_as_they_were_sent() {
+        for news in [
+            News::Speech,
+            News::Died(9),
+            News::Stopped(20, Pid::from_raw(0)),
+            News::Stopped(22, Pid::from_raw(4_194_303)),
+        ] {
+            assert_eq!(News::of(news.number()), news);
+        }
+    }
+}
