@@ -112,12 +112,7 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    fn entry(
-        &mut self,
-        entry: &Entry,
-        data: &mut Entries<&mut Stream>,
-        whiteouts: bool,
-    ) -> Result<(), Error> {
+    fn entry(&mut self, entry: &Entry, data: &mut Entries, whiteouts: bool) -> Result<(), Error> {
         let Some((dir, name)) = split(&entry.path).map_err(Error::new)? else {
             return self.root(entry);
         };
@@ -182,13 +177,7 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    fn file(
-        &mut self,
-        entry: &Entry,
-        dir: &[u8],
-        name: &[u8],
-        data: &mut Entries<&mut Stream>,
-    ) -> Result<(), Error> {
+    fn file(&mut self, entry: &Entry, dir: &[u8], name: &[u8], data: &mut Entries) -> Result<(), Error> {
         self.budget.has_room(entry.size)?;
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let file =
@@ -201,7 +190,7 @@ impl<'a> Builder<'a> {
         // Who is not in the group gets no set-group-ID bit, and is not told (chmod(2)).
         if mode & PRIVILEGE != 0 && fstat(&file).map_err(unwritable)?.st_mode & PRIVILEGE != mode & PRIVILEGE
         {
-            self.waive(report::Kind::Mode, "its set-ID bits cannot be kept", Errno::EPERM, entry)?;
+            self.waive("modes not kept", "its set-ID bits cannot be kept", Errno::EPERM, entry)?;
         }
         self.attributes(file.as_fd(), entry)?;
         let (accessed, modified) = times(entry.mtime);
@@ -209,7 +198,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Writes the data; runs of zeros become holes.
-    fn fill(&mut self, file: &File, entry: &Entry, data: &mut Entries<&mut Stream>) -> Result<(), Error> {
+    fn fill(&mut self, file: &File, entry: &Entry, data: &mut Entries) -> Result<(), Error> {
         let whole = [(0, entry.size)];
         let pieces = entry.pieces.as_deref().unwrap_or(&whole);
         let stored: u64 = pieces.iter().map(|piece| piece.1).sum();
@@ -263,7 +252,7 @@ impl<'a> Builder<'a> {
                     .try_this("--devices skip leaves them out (rcon --dev makes the usual ones), --devices keep makes them"));
             }
             Devices::Skip => {
-                self.notes.add(report::Kind::Device, || printable(&entry.path));
+                self.notes.add(report::DEVICE, || printable(&entry.path));
                 return Ok(());
             }
             Devices::Keep => {}
@@ -275,7 +264,7 @@ impl<'a> Builder<'a> {
         match made {
             Ok(()) => self.by_name(entry, dir, name),
             Err(Error { errno: Some(errno @ Errno::EPERM), .. }) => {
-                self.waive(report::Kind::OtherDevice, "this device node cannot be made", errno, entry)
+                self.waive("device nodes not made", "this device node cannot be made", errno, entry)
             }
             Err(error) => Err(error),
         }
@@ -364,7 +353,7 @@ impl<'a> Builder<'a> {
     /// Owner, mode and time of what has no descriptor.
     fn by_name(&mut self, entry: &Entry, dir: &[u8], name: &[u8]) -> Result<(), Error> {
         for (name, _) in &entry.xattrs {
-            self.notes.add(report::Kind::Attribute, || attribute(entry, name));
+            self.notes.add(report::ATTRIBUTE, || attribute(entry, name));
         }
         let parent = self.parent(dir)?.try_clone_to_owned().map_err(|error| from_io(&error))?;
         self.own(parent.as_fd(), name, entry)?;
@@ -382,7 +371,7 @@ impl<'a> Builder<'a> {
         if mode & PRIVILEGE == 0 || self.options.keep_setuid {
             return mode;
         }
-        self.notes.add(report::Kind::Privilege, || printable(&entry.path));
+        self.notes.add(report::PRIVILEGE, || printable(&entry.path));
         mode & !PRIVILEGE
     }
 
@@ -399,7 +388,7 @@ impl<'a> Builder<'a> {
             // EINVAL: this user namespace does not have the number.
             Err(errno @ (Errno::EPERM | Errno::EINVAL)) => {
                 let what = format!("its owner {uid}:{gid} cannot be kept");
-                self.waive(report::Kind::Owner, &what, errno, entry)
+                self.waive("owners not kept", &what, errno, entry)
             }
             other => other.map_err(unwritable),
         }
@@ -410,7 +399,7 @@ impl<'a> Builder<'a> {
             // trusted.* and user.overlay.* steer overlayfs, security.* the kernel: not for an archive to say.
             let kept = match name.as_slice() {
                 b"security.capability" if entry.kind == Kind::File && !self.options.keep_setuid => {
-                    self.notes.add(report::Kind::Privilege, || printable(&entry.path));
+                    self.notes.add(report::PRIVILEGE, || printable(&entry.path));
                     continue;
                 }
                 b"security.capability" => entry.kind == Kind::File,
@@ -419,19 +408,19 @@ impl<'a> Builder<'a> {
             };
             let text = CString::new(name.as_slice()).ok().filter(|_| kept);
             let Some(text) = text else {
-                self.notes.add(report::Kind::Attribute, || attribute(entry, name));
+                self.notes.add(report::ATTRIBUTE, || attribute(entry, name));
                 continue;
             };
             if let Err(errno) = xattr::set(fd, &text, value) {
                 let what = format!("its attribute {} cannot be kept", printable(name));
-                self.waive(report::Kind::OtherAttribute, &what, errno, entry)?;
+                self.waive("extended attributes not kept", &what, errno, entry)?;
             }
         }
         Ok(())
     }
 
     /// What cannot be kept is an error, unless the user said that it need not be.
-    fn waive(&mut self, kind: report::Kind, what: &str, errno: Errno, entry: &Entry) -> Result<(), Error> {
+    fn waive(&mut self, kind: &'static str, what: &str, errno: Errno, entry: &Entry) -> Result<(), Error> {
         if self.options.best_effort {
             self.notes.add(kind, || format!("{}: {}", printable(&entry.path), errno.desc()));
             return Ok(());

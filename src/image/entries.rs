@@ -51,8 +51,8 @@ pub(super) enum Kind {
 }
 
 /// Walks a stream.
-pub(super) struct Entries<R> {
-    inner: R,
+pub(super) struct Entries<'a> {
+    inner: &'a mut dyn Read,
     /// Bytes read so far.
     position: u64,
     /// Where the next header is.
@@ -74,8 +74,8 @@ struct Extensions {
     sparse: bool,
 }
 
-impl<R: Read> Entries<R> {
-    pub(super) fn new(inner: R) -> Self {
+impl<'a> Entries<'a> {
+    pub(super) fn new(inner: &'a mut dyn Read) -> Self {
         Self { inner, position: 0, next: 0, data_end: 0 }
     }
 
@@ -234,7 +234,7 @@ impl<R: Read> Entries<R> {
 
     fn header(&mut self) -> Result<Option<Header>, Error> {
         let skip = self.next - self.position;
-        let skipped = io::copy(&mut self.inner.by_ref().take(skip), &mut io::sink());
+        let skipped = io::copy(&mut Read::take(&mut self.inner, skip), &mut io::sink());
         if skipped.map_err(|error| from_io(&error))? != skip {
             return Err(Error::new("ends in the middle"));
         }
@@ -275,7 +275,7 @@ impl<R: Read> Entries<R> {
 }
 
 /// The data of the present entry.
-impl<R: Read> Read for Entries<R> {
+impl Read for Entries<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let left = usize::try_from(self.data_end - self.position).unwrap_or(usize::MAX);
         let length = left.min(into.len());
@@ -392,7 +392,8 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_end_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..4096)) {
-            let mut entries = Entries::new(bytes.as_slice());
+            let mut stream = bytes.as_slice();
+            let mut entries = Entries::new(&mut stream);
             while let Ok(Some(_)) = entries.next() {}
         }
 
@@ -413,7 +414,8 @@ mod tests {
                 bytes.extend_from_slice(header.as_bytes());
                 bytes.extend_from_slice(&fill);
             }
-            let mut entries = Entries::new(bytes.as_slice());
+            let mut stream = bytes.as_slice();
+            let mut entries = Entries::new(&mut stream);
             while let Ok(Some(entry)) = entries.next() {
                 let (start, length) = entries.place();
                 prop_assert!(start <= bytes.len() as u64, "{:?} {}", entry, length);

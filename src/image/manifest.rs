@@ -35,7 +35,17 @@ struct Descriptor {
     digest: String,
     platform: Option<Architecture>,
     #[serde(default, deserialize_with = "null_is_default")]
-    annotations: std::collections::BTreeMap<String, String>,
+    annotations: Annotations,
+}
+
+/// How the tools call an image.
+#[derive(Clone, Default, Deserialize)]
+#[serde(default)]
+struct Annotations {
+    #[serde(rename = "org.opencontainers.image.ref.name")]
+    reference: Option<String>,
+    #[serde(rename = "io.containerd.image.name")]
+    name: Option<String>,
 }
 
 #[derive(Clone, Deserialize)]
@@ -161,19 +171,12 @@ fn collect(
 }
 
 fn is_called(one: &Descriptor, name: &str) -> bool {
-    ["org.opencontainers.image.ref.name", "io.containerd.image.name"]
-        .iter()
-        .filter_map(|key| one.annotations.get(*key))
-        .any(|told| told == name)
+    [&one.annotations.reference, &one.annotations.name].into_iter().flatten().any(|told| told == name)
         || one.digest == name
 }
 
 fn shown(one: &Descriptor) -> String {
-    let name = one
-        .annotations
-        .get("io.containerd.image.name")
-        .or_else(|| one.annotations.get("org.opencontainers.image.ref.name"))
-        .unwrap_or(&one.digest);
+    let name = one.annotations.name.as_ref().or(one.annotations.reference.as_ref()).unwrap_or(&one.digest);
     let platform = one.platform.as_ref().map(|p| {
         let variant = p.variant.as_ref().map_or_else(String::new, |variant| format!("/{variant}"));
         format!(" ({}/{}{variant})", p.os, p.architecture)

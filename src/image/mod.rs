@@ -27,7 +27,7 @@ use std::str::FromStr;
 pub use cli::{command, run};
 pub use config::{Config, Tree};
 pub use limits::Limits;
-pub use pack::{Left, pack};
+pub use pack::pack;
 pub use report::{Notes, Report};
 
 use crate::error::Error;

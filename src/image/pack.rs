@@ -3,7 +3,7 @@
 //! The same tree gives the same bytes: names are sorted, times are of whole seconds, and names of users are not
 //! written. What does not fit into old headers (long names, attributes) goes into pax records.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,37 +16,21 @@ use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, open, openat, openat2, re
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, major, minor};
 use tar::{Builder, EntryType, Header};
 
+use super::report::Notes;
 use crate::error::{Error, printable};
 use crate::sys::xattr;
-
-/// What an archive cannot hold, or should not: by kind, how often, and the first of them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Left {
-    seen: BTreeMap<&'static str, (u64, String)>,
-}
-
-impl Left {
-    fn add(&mut self, kind: &'static str, path: &[u8]) {
-        self.seen.entry(kind).or_insert_with(|| (0, printable(path))).0 += 1;
-    }
-
-    /// A line for each kind.
-    pub fn lines(&self) -> impl Iterator<Item = String> + '_ {
-        self.seen.iter().map(|(kind, (count, first))| format!("{count} {kind} (first: {first})"))
-    }
-}
 
 /// Writes the tree at `dir`. What is mounted in it is left out, and told.
 ///
 /// # Errors
 /// Names the file that cannot be read; or the writer's own error.
-pub fn pack(dir: &Path, writer: &mut dyn Write) -> Result<Left, Error> {
+pub fn pack(dir: &Path, writer: &mut dyn Write) -> Result<Notes, Error> {
     let fail = |errno| Error::new("cannot be opened").errno(errno);
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let root = open(dir, flags, Mode::empty()).map_err(fail)?;
     let device = fstat(&root).map_err(fail)?.st_dev;
     let mut packer =
-        Packer { tar: Builder::new(writer), root, device, links: HashMap::new(), left: Left::default() };
+        Packer { tar: Builder::new(writer), root, device, links: HashMap::new(), left: Notes::default() };
     // A stack of names and not of descriptors: trees may be deeper than the table of those.
     let mut todo = vec![Vec::new()];
     while let Some(path) = todo.pop() {
@@ -61,7 +45,7 @@ pub fn pack(dir: &Path, writer: &mut dyn Write) -> Result<Left, Error> {
 }
 
 /// Writes the tree into a file, which gets its name when it is whole.
-pub(super) fn to_file(dir: &Path, path: &Path) -> Result<Left, Error> {
+pub(super) fn to_file(dir: &Path, path: &Path) -> Result<Notes, Error> {
     let shown = printable(path.as_os_str().as_bytes());
     let at = |error: &io::Error| {
         let error = unwritable(error);
@@ -94,7 +78,7 @@ struct Packer<'a> {
     device: u64,
     /// The first names of files that have several.
     links: HashMap<u64, Vec<u8>>,
-    left: Left,
+    left: Notes,
 }
 
 impl Packer<'_> {
@@ -148,7 +132,7 @@ impl Packer<'_> {
             SFlag::S_IFCHR => special(EntryType::Char),
             SFlag::S_IFBLK => special(EntryType::Block),
             _ => {
-                self.left.add("sockets left out, which no archive can hold", path);
+                self.left.add("sockets left out, which no archive can hold", || printable(path));
                 return Ok(Vec::new());
             }
         };
@@ -171,7 +155,7 @@ impl Packer<'_> {
             other => Some(other.map_err(fail)?).filter(|_| stat.st_dev == self.device),
         };
         let Some(dir) = dir else {
-            self.left.add("other file systems left out, which are mounted there", path);
+            self.left.add("other file systems left out, which are mounted there", || printable(path));
             self.write(path, stat, EntryType::Directory, None, &[], &mut io::empty())?;
             return Ok(Vec::new());
         };

@@ -1,6 +1,5 @@
 //! What an unpacking did, and what it left out.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::config::Config;
@@ -27,26 +26,21 @@ pub struct Report {
 /// Things that were left out, by kind: how often, and the first of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Notes {
-    seen: BTreeMap<Kind, (u64, String)>,
+    seen: Vec<(&'static str, u64, String)>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Kind {
-    /// Set-user-ID, set-group-ID, file capabilities.
-    Privilege,
-    Device,
-    /// An attribute that only the system itself sets.
-    Attribute,
-    /// Waived because of `best_effort`.
-    Owner,
-    OtherAttribute,
-    Mode,
-    OtherDevice,
-}
+/// Kinds of notes. What stands behind `|` follows the first name.
+pub(super) const PRIVILEGE: &str =
+    "set-user-ID or set-group-ID bits or file capabilities dropped|; --keep-setuid keeps them";
+pub(super) const DEVICE: &str = "device nodes left out";
+pub(super) const ATTRIBUTE: &str = "extended attributes left out that only the system itself sets";
 
 impl Notes {
-    pub(super) fn add(&mut self, kind: Kind, first: impl FnOnce() -> String) {
-        self.seen.entry(kind).or_insert_with(|| (0, first())).0 += 1;
+    pub(super) fn add(&mut self, kind: &'static str, first: impl FnOnce() -> String) {
+        match self.seen.iter_mut().find(|(known, ..)| *known == kind) {
+            Some((_, count, _)) => *count += 1,
+            None => self.seen.push((kind, 1, first())),
+        }
     }
 
     /// Nothing was left out.
@@ -57,19 +51,8 @@ impl Notes {
 
     /// A line for each kind.
     pub fn lines(&self) -> impl Iterator<Item = String> + '_ {
-        self.seen.iter().map(|(kind, (count, first))| {
-            let (what, more) = match kind {
-                Kind::Privilege => (
-                    "set-user-ID or set-group-ID bits or file capabilities dropped",
-                    "; --keep-setuid keeps them",
-                ),
-                Kind::Device => ("device nodes left out", ""),
-                Kind::Attribute => ("extended attributes left out that only the system itself sets", ""),
-                Kind::Owner => ("owners not kept", ""),
-                Kind::OtherAttribute => ("extended attributes not kept", ""),
-                Kind::Mode => ("modes not kept", ""),
-                Kind::OtherDevice => ("device nodes not made", ""),
-            };
+        self.seen.iter().map(|(kind, count, first)| {
+            let (what, more) = kind.split_once('|').unwrap_or((kind, ""));
             format!("{count} {what} (first: {first}){more}")
         })
     }

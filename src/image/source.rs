@@ -51,7 +51,7 @@ pub(super) fn open_source<'a>(
     let file = File::from(fd);
     let again = file.try_clone().map_err(|error| from_io(&error))?;
     let at_start = kind == SFlag::S_IFREG && (&file).stream_position().is_ok_and(|at| at == 0);
-    let mut stream = Stream::open(file, budget)?;
+    let mut stream = Stream::open(Box::new(file), budget)?;
     let image = match form {
         Form::Rootfs => false,
         Form::Image => true,
@@ -86,7 +86,8 @@ pub(super) fn open_source<'a>(
 /// Does the first name say that this is an image? Its parts have names that no tree has at its top: hashes,
 /// `blobs`, `manifest.json`.
 fn looks_like_image(head: &[u8]) -> bool {
-    let mut entries = Entries::new(head);
+    let mut head = head;
+    let mut entries = Entries::new(&mut head);
     while let Ok(Some(entry)) = entries.next() {
         let Ok(parts) = components(&entry.path) else { return false };
         let Some(first) = parts.first().and_then(|part| std::str::from_utf8(part).ok()) else { continue };

@@ -1,6 +1,5 @@
 //! Where the parts of an image are: in a layout directory, or in an archive that is read in place.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
@@ -21,7 +20,7 @@ use crate::error::{Error, printable};
 /// Parts by name: `index.json`, `blobs/sha256/…`.
 pub(super) enum Store {
     Layout(OwnedFd),
-    Archive { file: Rc<File>, places: HashMap<Vec<u8>, Place> },
+    Archive { file: Rc<File>, places: Vec<(Vec<u8>, Place)> },
 }
 
 pub(super) enum Place {
@@ -56,12 +55,12 @@ impl Store {
     pub(super) fn archive(file: File, budget: &Budget) -> Result<Self, Error> {
         let file = Rc::new(file);
         let length = file.metadata().map_err(|error| from_io(&error))?.len();
-        let mut places = HashMap::new();
+        let mut places = Vec::new();
         // Headers and data are far apart: the walk skips by offset, not by reading.
         let mut at = 0;
         loop {
-            let part = Part { file: Rc::clone(&file), at, end: length };
-            let mut entries = Entries::new(part);
+            let mut part = Part { file: Rc::clone(&file), at, end: length };
+            let mut entries = Entries::new(&mut part);
             let Some(entry) = entries.next()? else { break };
             budget.take_entry()?;
             budget.take_name(entry.path.len() + entry.link.len())?;
@@ -73,13 +72,13 @@ impl Store {
             let (name, dir) = (name.join(&b'/'), name.split_last().map_or(&[][..], |(_, dir)| dir));
             match entry.kind {
                 Kind::File => {
-                    places.insert(name, Place::Data(start, size));
+                    places.push((name, Place::Data(start, size)));
                 }
                 Kind::Symlink => {
-                    places.insert(name, Place::Link(beside(dir, &entry.link)));
+                    places.push((name, Place::Link(beside(dir, &entry.link))));
                 }
                 Kind::Hardlink => {
-                    places.insert(name, Place::Link(beside(&[], &entry.link)));
+                    places.push((name, Place::Link(beside(&[], &entry.link))));
                 }
                 _ => {}
             }
@@ -91,7 +90,7 @@ impl Store {
     pub(super) fn has(&self, name: &str) -> bool {
         match self {
             Self::Layout(_) => self.open(name).is_ok(),
-            Self::Archive { places, .. } => places.contains_key(name.as_bytes()),
+            Self::Archive { places, .. } => find(places, name.as_bytes()).is_some(),
         }
     }
 
@@ -119,7 +118,7 @@ impl Store {
                 let mut name = name.as_bytes();
                 // Links to links are not known to be written by anybody; a loop must end.
                 for _ in 0..4 {
-                    match places.get(name).ok_or_else(missing)? {
+                    match find(places, name).ok_or_else(missing)? {
                         Place::Link(other) => name = other,
                         &Place::Data(at, size) => {
                             let end = at.saturating_add(size);
@@ -156,6 +155,11 @@ impl Store {
         }
         Ok(bytes)
     }
+}
+
+/// Looks a name up; of several the last counts, as for tar. An image has a few dozen parts: no table is needed.
+fn find<'a>(places: &'a [(Vec<u8>, Place)], name: &[u8]) -> Option<&'a Place> {
+    places.iter().rev().find(|(known, _)| known == name).map(|(_, place)| place)
 }
 
 /// Where a blob lies: `sha256:abc…` → `blobs/sha256/abc…`.

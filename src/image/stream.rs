@@ -78,7 +78,7 @@ impl<R: Read> Read for Metered<R> {
 
 impl<'a> Stream<'a> {
     /// Looks at the first bytes and decompresses what is compressed: media types and file names are only hearsay.
-    pub(super) fn open(mut raw: impl Read + 'a, budget: &'a Budget<'a>) -> Result<Self, Error> {
+    pub(super) fn open(mut raw: Box<dyn Read + 'a>, budget: &'a Budget<'a>) -> Result<Self, Error> {
         let mut magic = Vec::new();
         raw.by_ref().take(6).read_to_end(&mut magic).map_err(|error| from_io(&error))?;
         let compression = match magic.as_slice() {
