@@ -2,9 +2,10 @@
 
 use std::cell::Cell;
 use std::io::{IsTerminal, Write};
-use std::num::NonZeroU32;
+use std::num::NonZeroU64;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
@@ -51,21 +52,14 @@ fn unpack_command() -> Command {
         .arg(path("source", "TAR", "The archive (plain, gzip, zstd), an OCI layout directory, or -"))
         .arg(path("dir", "DIR", "The directory to make; it may be there if it is empty"))
         .arg(switch("deploy", "Make DIR/releases/NUMBER-HASH and point DIR/current to it"))
-        .arg(
-            value("keep", "N", "Keep N releases, remove older ones")
-                .requires("deploy")
-                .value_parser(value_parser!(NonZeroU32)),
-        )
+        .arg(value("keep", "N", "Keep N releases, remove older ones").requires("deploy"))
         .arg(
             value("form", "FORM", "What TAR holds: the tree itself, or an image in layers")
                 .value_parser(PossibleValuesParser::new(["auto", "rootfs", "image"]))
                 .default_value("auto"),
         )
         .arg(value("image", "NAME", "Which of several images"))
-        .arg(
-            value("platform", "OS/ARCH", "For which machine, if not this one")
-                .value_parser(|text: &str| text.parse::<Platform>()),
-        )
+        .arg(value("platform", "OS/ARCH", "For which machine, if not this one"))
         .arg(
             value("devices", "WHAT", "Device nodes: refuse the archive, skip or keep them")
                 .value_parser(PossibleValuesParser::new(["refuse", "skip", "keep"]))
@@ -73,19 +67,10 @@ fn unpack_command() -> Command {
         )
         .arg(switch("keep-setuid", "Keep set-user-ID and set-group-ID bits and file capabilities"))
         .arg(switch("best-effort", "Leave out owners and attributes that this user may not set"))
-        .arg(
-            value("max-size", "SIZE", "Refuse what unpacks to more")
-                .value_parser(crate::value::bytes)
-                .default_value("16G"),
-        )
-        .arg(
-            value("max-entries", "N", "Refuse what has more entries")
-                .value_parser(value_parser!(u64).range(1..))
-                .default_value("1000000"),
-        )
+        .arg(value("max-size", "SIZE", "Refuse what unpacks to more").default_value("16G"))
+        .arg(value("max-entries", "N", "Refuse what has more entries").default_value("1000000"))
         .arg(
             value("max-ratio", "N", "Refuse what unpacks to more than N times its size (from 64 MiB on)")
-                .value_parser(value_parser!(u64).range(1..))
                 .default_value("200"),
         )
         .arg(switch("no-sync", "Do not wait until it is on the disk"))
@@ -107,25 +92,41 @@ pub fn run(matches: &ArgMatches) -> Result<i32, Error> {
     }
 }
 
-fn given<T: Clone + Send + Sync + 'static>(matches: &ArgMatches, name: &str) -> Option<T> {
-    matches.get_one::<T>(name).cloned()
+fn path_of(matches: &ArgMatches, name: &str) -> Option<PathBuf> {
+    matches.get_one::<PathBuf>(name).cloned()
+}
+
+/// Reads an option's word. clap could; each type of value that it reads costs 4 KiB of program.
+fn parsed<T>(
+    matches: &ArgMatches,
+    name: &str,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<Option<T>, Error> {
+    let Some(word) = matches.get_one::<String>(name) else { return Ok(None) };
+    let fail =
+        |what| Error::new(what).option(format!("image unpack --{name} {}", printable(word.as_bytes())));
+    parse(word).map(Some).map_err(fail)
+}
+
+fn number<T: FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| "give a number from 1 on".to_owned())
 }
 
 fn run_unpack(matches: &ArgMatches) -> Result<i32, Error> {
     let word = |name| matches.get_one::<String>(name).map(String::as_str);
-    let source: PathBuf = given(matches, "source").unwrap_or_default();
+    let source = path_of(matches, "source").unwrap_or_default();
     let title = format!("image unpack {}", printable(source.as_os_str().as_bytes()));
     let defaults = Limits::default();
     let options = UnpackOptions {
         deploy: matches.get_flag("deploy"),
-        keep: given(matches, "keep"),
+        keep: parsed(matches, "keep", number)?,
         form: match word("form") {
             Some("rootfs") => Form::Rootfs,
             Some("image") => Form::Image,
             _ => Form::Auto,
         },
-        image: given(matches, "image"),
-        platform: given(matches, "platform"),
+        image: matches.get_one::<String>("image").cloned(),
+        platform: parsed(matches, "platform", Platform::from_str)?,
         devices: match word("devices") {
             Some("skip") => Devices::Skip,
             Some("keep") => Devices::Keep,
@@ -134,13 +135,13 @@ fn run_unpack(matches: &ArgMatches) -> Result<i32, Error> {
         keep_setuid: matches.get_flag("keep-setuid"),
         best_effort: matches.get_flag("best-effort"),
         limits: Limits {
-            bytes: given(matches, "max-size").unwrap_or(defaults.bytes),
-            entries: given(matches, "max-entries").unwrap_or(defaults.entries),
-            ratio: given(matches, "max-ratio").unwrap_or(defaults.ratio),
+            bytes: parsed(matches, "max-size", crate::value::bytes)?.unwrap_or(defaults.bytes),
+            entries: parsed(matches, "max-entries", number)?.map_or(defaults.entries, NonZeroU64::get),
+            ratio: parsed(matches, "max-ratio", number)?.map_or(defaults.ratio, NonZeroU64::get),
             ratio_from: defaults.ratio_from,
         },
         sync: !matches.get_flag("no-sync"),
-        ..UnpackOptions::new(source, given::<PathBuf>(matches, "dir").unwrap_or_default())
+        ..UnpackOptions::new(source, path_of(matches, "dir").unwrap_or_default())
     };
     let report = interruptible(&mut |stopped| unpack(&options, stopped))?
         .map_err(|error| error.option(title.as_str()))?;
@@ -155,10 +156,9 @@ fn run_unpack(matches: &ArgMatches) -> Result<i32, Error> {
 }
 
 fn run_pack(matches: &ArgMatches) -> Result<i32, Error> {
-    let dir: PathBuf = given(matches, "dir").unwrap_or_default();
+    let dir = path_of(matches, "dir").unwrap_or_default();
     let title = format!("image pack {}", printable(dir.as_os_str().as_bytes()));
-    let output: Option<PathBuf> = given(matches, "output");
-    let result = match &output {
+    let result = match &path_of(matches, "output") {
         Some(path) => pack::to_file(&dir, path),
         None if std::io::stdout().is_terminal() => {
             Err(Error::new("an archive is not for a terminal").try_this("-o FILE, or | zstd > FILE"))

@@ -3,7 +3,6 @@
 //! Beside and not inside, because what runs in the tree could change it there, and an archive could bring it.
 
 use std::ffi::{OsStr, OsString};
-use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +11,7 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, SFlag, fstat};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::stream::read_up_to;
 use crate::error::{Error, printable};
 
 /// The most that a configuration or manifest may take: bytes. Real ones have a few KiB.
@@ -84,9 +84,8 @@ impl Config {
         if fstat(&file).map_err(fail)?.st_mode & SFlag::S_IFMT.bits() != SFlag::S_IFREG.bits() {
             return Err(Error::new(format!("{shown} is no plain file")));
         }
-        let mut text = Vec::new();
-        let read = std::fs::File::from(file).take(LARGEST).read_to_end(&mut text);
-        read.map_err(|error| fail(Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))))?;
+        let text = read_up_to(&mut std::fs::File::from(file), LARGEST)
+            .map_err(|error| Error { what: format!("{shown} {}", error.what), ..error })?;
         let config = serde_json::from_slice(&text)
             .map_err(|error| Error::new(format!("{shown} is damaged: {error}")))?;
         Ok(Tree { root, config: Some(config) })

@@ -8,7 +8,7 @@ use std::io::{self, Read};
 
 use tar::{EntryType, GnuExtSparseHeader, Header};
 
-use super::stream::from_io;
+use super::stream::{from_io, skip};
 use crate::error::{Error, printable};
 
 const BLOCK: u64 = 512;
@@ -233,9 +233,8 @@ impl<'a> Entries<'a> {
     }
 
     fn header(&mut self) -> Result<Option<Header>, Error> {
-        let skip = self.next - self.position;
-        let skipped = io::copy(&mut Read::take(&mut self.inner, skip), &mut io::sink());
-        if skipped.map_err(|error| from_io(&error))? != skip {
+        let count = self.next - self.position;
+        if skip(self.inner, count).map_err(|error| from_io(&error))? != count {
             return Err(Error::new("ends in the middle"));
         }
         self.position = self.next;

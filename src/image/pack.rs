@@ -251,19 +251,22 @@ fn fits(name: &[u8], field: &mut [u8]) -> bool {
 
 /// Attributes as pax records, sorted. The kernel lists those that we may see.
 fn attributes(fd: std::os::fd::BorrowedFd) -> Result<Vec<(String, Vec<u8>)>, Errno> {
-    let mut names = match xattr::list(fd) {
+    let names = match xattr::list(fd) {
         Err(Errno::ENOTSUP) => return Ok(Vec::new()),
         other => other?,
     };
-    names.sort_unstable();
     let mut found = Vec::new();
     for name in names {
         let Ok(text) = name.to_str() else { continue };
         match xattr::read(fd, &name) {
-            Ok(value) => found.push((format!("SCHILY.xattr.{text}"), value)),
+            // Sorted, as there are few.
+            Ok(value) => {
+                let at = found.iter().take_while(|(known, _): &&(String, _)| known.as_str() < text).count();
+                found.insert(at, (text.to_owned(), value));
+            }
             Err(Errno::ENODATA) => {}
             Err(errno) => return Err(errno),
         }
     }
-    Ok(found)
+    Ok(found.into_iter().map(|(name, value)| (format!("SCHILY.xattr.{name}"), value)).collect())
 }

@@ -167,9 +167,9 @@ impl Place {
             .map_err(|errno| Error::new("old releases cannot be listed").errno(errno))?;
         // The new one is the current one.
         old.retain(|(number, _)| number < next);
-        old.sort_unstable();
-        let surplus = (old.len() + 1).saturating_sub(keep.get() as usize);
-        for (_, name) in old.into_iter().take(surplus) {
+        while old.len() >= keep.get() as usize {
+            let oldest = old.iter().map(|(number, _)| *number).enumerate().min_by_key(|(_, number)| *number);
+            let (_, name) = old.swap_remove(oldest.map_or(0, |(at, _)| at));
             let path = self.path.join(&name);
             let fail = |errno| {
                 let shown = printable(path.as_os_str().as_bytes());

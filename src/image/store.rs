@@ -13,7 +13,7 @@ use nix::sys::stat::{SFlag, fstat};
 use super::config::LARGEST;
 use super::entries::{Entries, Kind};
 use super::limits::Budget;
-use super::stream::{digest, from_io};
+use super::stream::{digest, from_io, read_up_to};
 use super::tree::components;
 use crate::error::{Error, printable};
 
@@ -133,13 +133,9 @@ impl Store {
 
     /// A small part, whole.
     pub(super) fn read(&self, name: &str) -> Result<Vec<u8>, Error> {
-        let mut bytes = Vec::new();
         let shown = || printable(name.as_bytes());
-        let read = self.open(name)?.take(LARGEST + 1).read_to_end(&mut bytes);
-        read.map_err(|error| {
-            let error = from_io(&error);
-            Error { what: format!("{} {}", shown(), error.what), ..error }
-        })?;
+        let bytes = read_up_to(&mut self.open(name)?, LARGEST + 1)
+            .map_err(|error| Error { what: format!("{} {}", shown(), error.what), ..error })?;
         if bytes.len() as u64 > LARGEST {
             return Err(Error::new(format!("{} has more than 4 MiB", shown())));
         }

@@ -79,8 +79,7 @@ impl<R: Read> Read for Metered<R> {
 impl<'a> Stream<'a> {
     /// Looks at the first bytes and decompresses what is compressed: media types and file names are only hearsay.
     pub(super) fn open(mut raw: Box<dyn Read + 'a>, budget: &'a Budget<'a>) -> Result<Self, Error> {
-        let mut magic = Vec::new();
-        raw.by_ref().take(6).read_to_end(&mut magic).map_err(|error| from_io(&error))?;
+        let magic = read_up_to(&mut raw, 6)?;
         let compression = match magic.as_slice() {
             [0x1f, 0x8b, ..] => Some("gzip"),
             [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Some("zstd"),
@@ -106,15 +105,13 @@ impl<'a> Stream<'a> {
 
     /// The first bytes, which will be read again.
     pub(super) fn look_ahead(&mut self, count: u64) -> Result<&[u8], Error> {
-        let mut head = Vec::new();
-        self.by_ref().take(count).read_to_end(&mut head).map_err(|error| from_io(&error))?;
-        self.ahead = Cursor::new(head);
+        self.ahead = Cursor::new(read_up_to(self, count)?);
         Ok(self.ahead.get_ref())
     }
 
     /// Reads what is left (padding, as a rule) and gives the digests of all.
     pub(super) fn finish(mut self) -> Result<Digests, Error> {
-        io::copy(&mut self, &mut io::sink()).map_err(|error| from_io(&error))?;
+        skip(&mut self, u64::MAX).map_err(|error| from_io(&error))?;
         let plain = self.plain.digest();
         Ok(Digests { packed: self.packed.map_or_else(|| plain.clone(), |meter| meter.digest()), plain })
     }
@@ -134,6 +131,18 @@ impl Read for Stream<'_> {
         });
         bounded.map(|()| count).map_err(io::Error::other)
     }
+}
+
+/// The first bytes, fewer at the end.
+pub(super) fn read_up_to(reader: &mut dyn Read, count: u64) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    reader.take(count).read_to_end(&mut bytes).map_err(|error| from_io(&error))?;
+    Ok(bytes)
+}
+
+/// Reads and forgets; how many there were.
+pub(super) fn skip(reader: &mut dyn Read, count: u64) -> io::Result<u64> {
+    io::copy(&mut reader.take(count), &mut io::sink())
 }
 
 fn foreign(name: &str) -> Error {
@@ -178,11 +187,18 @@ impl<R: BufRead> Zstd<R> {
                     ..
                 })) => {
                     let length = u64::from(length);
-                    if io::copy(&mut self.source.by_ref().take(length), &mut io::sink())? != length {
+                    if skip(&mut self.source, length)? != length {
                         return Err(io::ErrorKind::UnexpectedEof.into());
                     }
                 }
-                Err(error) => return Err(io::Error::other(format!("zstd: {error}"))),
+                Err(FrameDecoderError::WindowSizeTooBig { .. }) => {
+                    return Err(io::Error::other(
+                        Error::new("needs more than 128 MiB of memory to decompress (a long zstd window)")
+                            .try_this("zstd -dc --long=31 FILE | rcon image unpack - DIR"),
+                    ));
+                }
+                // The decoder's own words would take more room in the program than the decoder.
+                Err(_) => return Err(io::Error::other("no right zstd frame")),
             }
         }
     }
@@ -204,7 +220,7 @@ impl<R: BufRead> Read for Zstd<R> {
             if !self.decoder.is_finished() {
                 self.decoder
                     .decode_blocks(&mut self.source, BlockDecodingStrategy::UptoBlocks(1))
-                    .map_err(|error| io::Error::other(format!("zstd: {error}")))?;
+                    .map_err(|_| io::Error::other("no right zstd block"))?;
                 continue;
             }
             if let (Some(told), Some(found)) =
