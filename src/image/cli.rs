@@ -22,7 +22,6 @@ pub fn command() -> Command {
     Command::new("image")
         .about("Make a root directory of an image, or an archive of a directory")
         .subcommand_required(true)
-        .arg_required_else_help(true)
         .disable_help_subcommand(true)
         .subcommand(unpack_command())
         .subcommand(
