@@ -25,9 +25,11 @@ pub mod notify;
 pub mod outcome;
 pub mod passwd;
 pub mod plan;
+pub mod plot;
 pub mod privileges;
 pub mod profile;
 pub mod receipt;
+pub mod record;
 pub mod report;
 pub mod runs;
 pub mod spawn;
@@ -146,8 +148,16 @@ fn live(args: &Args, line: &Line, early: Option<(Keeper, Signals)>) -> Result<i3
     for message in outcome.messages(&plan) {
         say(&message);
     }
-    if args.receipt.counts() && !tell(&report::Report::of(&plan, &outcome), args) && args.receipt.strict {
-        return Ok(125);
+    if args.receipt.counts() {
+        let report = report::Report::of(&plan, &outcome);
+        let mut told = tell(&report, args);
+        if let Some((path, _)) = &args.receipt.record {
+            let record = record::Record::of(&report, &outcome.samples);
+            told &= report::sink::record(path, &record).map_err(|error| say(&error.to_string())).is_ok();
+        }
+        if !told && args.receipt.strict {
+            return Ok(125);
+        }
     }
     Ok(outcome.leave(&plan.receipt))
 }

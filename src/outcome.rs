@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::plan::Plan;
 use crate::receipt::Asked;
+use crate::record::Sample;
 use crate::supervise::Cause;
 use crate::usage::Usage;
 use crate::value::show_bytes;
@@ -36,7 +37,7 @@ impl Ended {
 }
 
 /// All that is known at the end.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
     /// The command's end.
     pub ended: Ended,
@@ -52,6 +53,8 @@ pub struct Outcome {
     pub waived: Vec<String>,
     /// What was used, where a report is to be made.
     pub usage: Option<Usage>,
+    /// What `--record` saw.
+    pub samples: Vec<Sample>,
     /// When the command was started.
     pub started: SystemTime,
     /// How long it ran.
@@ -131,6 +134,7 @@ mod tests {
             left: Vec::new(),
             waived: Vec::new(),
             usage: None,
+            samples: Vec::new(),
             started: SystemTime::UNIX_EPOCH,
             wall: Duration::ZERO,
         }

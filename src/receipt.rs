@@ -41,6 +41,8 @@ pub struct Asked {
     pub append: Option<PathBuf>,
     /// `--report-strict`.
     pub strict: bool,
+    /// `--record`: where to, and how often it is looked.
+    pub record: Option<(PathBuf, Duration)>,
 }
 
 /// One report: in which form, and where to.
@@ -110,7 +112,7 @@ impl Asked {
     /// Are there figures to be told?
     #[must_use]
     pub fn counts(&self) -> bool {
-        !self.reports.is_empty() || self.append.is_some()
+        !self.reports.is_empty() || self.append.is_some() || self.record.is_some()
     }
 
     /// Controllers whose counters are wanted.
@@ -188,6 +190,27 @@ impl Target {
         };
         Ok(Self { format, sink })
     }
+}
+
+/// Reads `FILE` or `FILE:INTERVAL`.
+///
+/// # Errors
+/// No file, or an interval that is too short to be cheap.
+pub fn record(value: &OsStr) -> Result<(PathBuf, Duration), String> {
+    let bytes = value.as_bytes();
+    let at = bytes.iter().rposition(|b| *b == b':');
+    let tail = at.and_then(|at| std::str::from_utf8(bytes.get(at + 1..)?).ok()?.parse::<Span>().ok());
+    let (file, interval) = match (at, tail) {
+        (Some(at), Some(span)) => (bytes.get(..at).unwrap_or_default(), span.0),
+        _ => (bytes, Duration::from_secs(1)),
+    };
+    if file.is_empty() {
+        return Err("give FILE or FILE:INTERVAL, such as run.json:100ms".to_owned());
+    }
+    if interval < Duration::from_millis(10) {
+        return Err("the shortest interval is 10ms".to_owned());
+    }
+    Ok((OsStr::from_bytes(file).into(), interval))
 }
 
 /// The name of a signal without `SIG`; a real-time one by its number.

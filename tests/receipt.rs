@@ -250,3 +250,63 @@ fn options_that_contradict_are_refused() {
         assert!(stderr(&out).contains(word), "{args:?}: {}", stderr(&out));
     }
 }
+
+#[test]
+fn a_record_is_drawn() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let file = dir.path().join("run.json").display().to_string();
+    let out = run(&["--record", &format!("{file}:20ms"), "--", "sh", "-c", "sleep 0.5; exit 4"]);
+    assert_eq!((out.status.code(), stderr(&out).as_str()), (Some(4), ""));
+    let record: Value = serde_json::from_str(&fs::read_to_string(&file).expect("a record")).expect("JSON");
+    let seconds: Vec<f64> =
+        record["seconds"].as_array().expect("a column").iter().filter_map(Value::as_f64).collect();
+    assert!(seconds.len() >= 5 && seconds.is_sorted(), "{record:#}");
+    assert!(seconds.last().is_some_and(|last| *last >= 0.5), "{record:#}");
+    let text = rcon(&["plot", &file]).env("COLUMNS", "60").env("LC_ALL", "C").output().expect("rcon");
+    let text = String::from_utf8(text.stdout).expect("text");
+    assert!(
+        text.is_ascii() && text.contains("memory: ") && text.lines().all(|line| line.len() <= 60),
+        "{text}"
+    );
+    let wide = rcon(&["plot", "--width", "200", &file]).env("LC_ALL", "C.UTF-8").output().expect("rcon");
+    assert!(String::from_utf8_lossy(&wide.stdout).lines().all(|line| line.chars().count() <= 200));
+    let svg = String::from_utf8(run(&["plot", "--svg", &file]).stdout).expect("text");
+    assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"), "{svg}");
+    let html = String::from_utf8(run(&["plot", "--html", &file]).stdout).expect("text");
+    assert!(
+        html.starts_with("<!DOCTYPE html>") && html.contains("<svg ") && !html.contains("src="),
+        "{html}"
+    );
+    for wrong in [
+        "{}",
+        "nonsense",
+        r#"{"record_version":1,"command":[],"started_at":"","limits":{},"seconds":[2,1],"cpu_seconds":[],"memory_bytes":[],"pids":[],"read_bytes":[],"written_bytes":[]}"#,
+    ] {
+        fs::write(&file, wrong).expect("write");
+        let out = run(&["plot", &file]);
+        assert_eq!(out.status.code(), Some(125), "{wrong}: {}", stderr(&out));
+        assert!(stderr(&out).contains("is no record"), "{wrong}: {}", stderr(&out));
+    }
+}
+
+#[test]
+fn a_history_is_a_table_with_advice() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let file = dir.path().join("history").display().to_string();
+    for line in ["exit 0", "exit 0", "exit 3"] {
+        run(&["--report-append", &file, "--", "sh", "-c", line]);
+    }
+    // Half a line of somebody else's.
+    let text = fs::read_to_string(&file).expect("read");
+    fs::write(&file, format!("{text}{{\"half\":\n")).expect("write");
+    let out = run(&["history", &file]);
+    let told = String::from_utf8(out.stdout.clone()).expect("text");
+    let rows: Vec<Vec<&str>> = told.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows.len(), 3, "{told}");
+    assert_eq!(
+        (&rows[1][..6], &rows[2][..6]),
+        (&["sh", "-c", "exit", "0", "2", "0"][..], &["sh", "-c", "exit", "3", "1", "1"][..]),
+        "{told}"
+    );
+    assert_eq!(stderr(&out), "rcon: 1 line is no report and left out\n");
+}

@@ -6,7 +6,9 @@ mod end;
 mod exec;
 mod freeze;
 mod gc;
+mod history;
 mod ls;
+mod plot;
 mod profile;
 mod report_schema;
 mod set;
@@ -48,6 +50,8 @@ pub fn all() -> &'static [Sub] {
         Sub { name: "profile", command: profile::command, run: profile::run },
         Sub { name: "gc", command: gc::command, run: gc::run },
         Sub { name: "image", command: crate::image::command, run: crate::image::run },
+        Sub { name: "plot", command: plot::command, run: plot::run },
+        Sub { name: "history", command: history::command, run: history::run },
         Sub { name: "report-schema", command: report_schema::command, run: report_schema::run },
     ]
 }

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
+pub(crate) use text::time;
 
 use crate::cli::{Args, Format};
 use crate::error::{Class, Error, printable};

@@ -90,6 +90,16 @@ pub fn file(path: &Path, content: &[u8]) -> Result<(), Error> {
     }
 }
 
+/// Writes a record of samples.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn record(path: &Path, record: &crate::record::Record) -> Result<(), Error> {
+    // Cannot fail: its keys are strings and its numbers finite.
+    let text = serde_json::to_string(record).unwrap_or_default() + "\n";
+    file(path, text.as_bytes())
+}
+
 fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let name = path.file_name().ok_or_else(|| io::Error::from_raw_os_error(libc::EISDIR))?;
     let mut hidden = std::ffi::OsString::from(".");

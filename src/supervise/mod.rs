@@ -225,6 +225,7 @@ impl Run<'_> {
             left: Vec::new(),
             waived: std::mem::take(&mut self.running.waived),
             usage: None,
+            samples: self.running.watch.samples(),
             started: self.running.started_at,
             wall: self.running.started.elapsed(),
         };

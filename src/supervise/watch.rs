@@ -11,6 +11,7 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 use crate::cgroup::Groups;
 use crate::error::Error;
 use crate::plan::Plan;
+use crate::record::{Recorder, Sample};
 use crate::usage::CpuMeter;
 
 /// Why we ended the run.
@@ -33,6 +34,7 @@ pub struct Watch {
     timeout: Option<Deadline>,
     boottime: Option<TimerFd>,
     cpu: Option<CpuLimit>,
+    recorder: Option<Recorder>,
 }
 
 /// A length of time, and after the start a moment.
@@ -79,6 +81,7 @@ impl Watch {
             let limit = used.saturating_add(u64::try_from(span.0.as_nanos()).unwrap_or(u64::MAX));
             watch.cpu = Some(CpuLimit { meter, limit, rate: rate(plan), next: None });
         }
+        watch.recorder = asked.record.as_ref().map(|(_, interval)| Recorder::new(groups, *interval));
         Ok(watch)
     }
 
@@ -89,6 +92,9 @@ impl Watch {
         }
         if let Some(cpu) = &mut self.cpu {
             cpu.look(now);
+        }
+        if let Some(recorder) = &mut self.recorder {
+            recorder.start(now);
         }
     }
 
@@ -101,7 +107,8 @@ impl Watch {
     /// When to look again at the latest.
     #[must_use]
     pub fn next(&self) -> Option<Instant> {
-        [self.timeout.and_then(|deadline| deadline.at), self.cpu.as_ref().and_then(|cpu| cpu.next)]
+        let recorder = self.recorder.as_ref().and_then(Recorder::next);
+        [self.timeout.and_then(|deadline| deadline.at), self.cpu.as_ref().and_then(|cpu| cpu.next), recorder]
             .into_iter()
             .flatten()
             .min()
@@ -109,6 +116,9 @@ impl Watch {
 
     /// Looks; the limit that has been reached, if one has.
     pub fn look(&mut self, now: Instant) -> Option<Cause> {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.look_if_due(now);
+        }
         if self.timeout.and_then(|deadline| deadline.at).is_some_and(|at| at <= now) {
             return Some(Cause::Timeout);
         }
@@ -124,7 +134,12 @@ impl Watch {
 
     /// No limit of time holds any more: the run is being ended.
     pub fn stop(&mut self) {
-        *self = Self::default();
+        *self = Self { recorder: self.recorder.take(), ..Self::default() };
+    }
+
+    /// The last sample, and all before.
+    pub fn samples(&mut self) -> Vec<Sample> {
+        self.recorder.as_mut().map(|recorder| recorder.finish(Instant::now())).unwrap_or_default()
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::limits::Version;
+
 /// What one disk did for a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct DiskUsage {
@@ -26,6 +28,26 @@ pub(super) fn entry<'a>(list: &'a mut Vec<DiskUsage>, device: &str) -> &'a mut D
         list.push(DiskUsage { device: device.to_owned(), name: name(device), ..DiskUsage::default() });
     }
     &mut list[at]
+}
+
+/// Bytes read and written for each disk, from `io.stat` (v2) or `blkio.throttle.io_service_bytes_recursive` (v1).
+pub(crate) fn parse(text: &str, version: Version) -> Vec<(&str, u64, u64)> {
+    let mut out: Vec<(&str, u64, u64)> = Vec::new();
+    for line in text.lines() {
+        let mut words = line.split(' ');
+        let Some(device) = words.next() else { continue };
+        if version == Version::V2 {
+            let value =
+                |key: &str| words.clone().find_map(|word| word.strip_prefix(key)?.parse().ok()).unwrap_or(0);
+            out.push((device, value("rbytes="), value("wbytes=")));
+        } else if let (Some(what @ ("Read" | "Write")), Some(Ok(n))) =
+            (words.next(), words.next().map(str::parse))
+        {
+            let (read, written) = if what == "Read" { (n, 0) } else { (0, n) };
+            out.push((device, read, written));
+        }
+    }
+    out
 }
 
 /// What has come since.

@@ -2,7 +2,7 @@
 
 use super::{Apply, Opt, Takes};
 use crate::cli::text;
-use crate::receipt::{Target, limit_of_time, status};
+use crate::receipt::{Target, limit_of_time, record, status};
 
 const TIME: Option<&str> = Some("Time and status");
 const REPORT: Option<&str> = Some("Report");
@@ -129,6 +129,17 @@ pub(super) static ROWS: &[Opt] = &[
         help: "Add the report to a file as one line of JSON (rcon history reads it)",
         apply: Apply::Set(|args, value| {
             args.receipt.append = Some(path(value)?);
+            Ok(())
+        }),
+    },
+    Opt {
+        name: "record",
+        short: None,
+        takes: Takes::Value("FILE[:TIME]"),
+        heading: REPORT,
+        help: "Look at it every second, or TIME, and write that down at the end (rcon plot draws it)",
+        apply: Apply::Set(|args, value| {
+            args.receipt.record = Some(record(value)?);
             Ok(())
         }),
     },
