@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use crate::plan::Plan;
 use crate::receipt::Asked;
 use crate::record::Sample;
-use crate::supervise::Cause;
+use crate::supervise::{Cause, Growth};
 use crate::usage::Usage;
 use crate::value::show_bytes;
 
@@ -53,6 +53,8 @@ pub struct Outcome {
     pub waived: Vec<String>,
     /// What was used, where a report is to be made.
     pub usage: Option<Usage>,
+    /// How `--mem-grow` has raised the limit.
+    pub growth: Vec<Growth>,
     /// What `--record` saw.
     pub samples: Vec<Sample>,
     /// When the command was started.
@@ -75,7 +77,12 @@ impl Outcome {
     pub fn messages(&self, plan: &Plan) -> Vec<String> {
         let mut out = Vec::new();
         if let (Some((killed, peak)), false) = (self.out_of_memory, plan.quiet) {
-            let limit = memory_limit(plan).map_or_else(|| "max".to_owned(), show_bytes);
+            let limit = self
+                .growth
+                .last()
+                .map(|last| last.to)
+                .or(memory_limit(plan))
+                .map_or_else(|| "max".to_owned(), show_bytes);
             let peak = peak.map_or_else(|| "n/a".to_owned(), show_bytes);
             out.push(format!(
                 "rcon: out of memory: the kernel killed {killed} process{}; limit {limit}, peak {peak}",
@@ -135,6 +142,7 @@ mod tests {
             waived: Vec::new(),
             usage: None,
             samples: Vec::new(),
+            growth: Vec::new(),
             started: SystemTime::UNIX_EPOCH,
             wall: Duration::ZERO,
         }

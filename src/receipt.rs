@@ -41,6 +41,8 @@ pub struct Asked {
     pub append: Option<PathBuf>,
     /// `--report-strict`.
     pub strict: bool,
+    /// `--mem-grow`, in bytes.
+    pub mem_grow: Option<u64>,
     /// `--record`: where to, and how often it is looked.
     pub record: Option<(PathBuf, Duration)>,
 }
@@ -86,7 +88,20 @@ impl Asked {
     ///
     /// # Errors
     /// Names the option.
-    pub fn check(&self) -> Result<(), Error> {
+    pub fn check(&self, limits: &[crate::limits::Asked], shared: bool) -> Result<(), Error> {
+        if self.mem_grow.is_some() {
+            let asked = |name: &str| limits.iter().any(|asked| asked.limit.name == name);
+            let refused = |why: &str| Err(Error::new(why).option("--mem-grow"));
+            if !asked("mem") {
+                return refused("means nothing without --mem, which is where it starts");
+            }
+            if asked("mem-high") {
+                return refused("uses memory.high for itself, which --mem-high sets too: give one of them");
+            }
+            if shared {
+                return refused("the limit of a shared group is not one run's to raise");
+            }
+        }
         let limited = self.timeout.is_some() || self.timeout_boottime.is_some() || self.cpu_time.is_some();
         let idle = [
             ("--signal", self.signal.is_some()),

@@ -114,7 +114,7 @@ impl Args {
                 }
             }
         }
-        self.receipt.check()?;
+        self.receipt.check(&self.limits, self.group.is_some())?;
         if self.command.is_empty() && self.privileges.capcon && self.said_nothing() {
             self.privileges.show = Some(Show::default());
         }

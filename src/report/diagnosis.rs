@@ -55,6 +55,13 @@ fn memory(report: &Report) -> Option<String> {
         });
     }
     let limit = memory.limit_bytes?;
+    if let (Some(first), Some(peak)) = (memory.grown.first(), memory.peak_bytes) {
+        let peak = show_bytes(peak.div_ceil(1 << 20) << 20);
+        let first = show_bytes(first.from_bytes);
+        return Some(format!(
+            "needed more than --mem {first}, which was raised: --mem {peak} would have sufficed"
+        ));
+    }
     (hits > 0).then(|| {
         format!(
             "memory limit {} reached {} without a kill (page cache or swap gave way)",

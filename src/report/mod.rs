@@ -17,7 +17,7 @@ use crate::limits::Value;
 use crate::outcome::{Ended, Outcome};
 use crate::plan::Plan;
 use crate::receipt::{Asked, Sink, signal_name};
-use crate::supervise::Cause;
+use crate::supervise::{Cause, Growth};
 use crate::usage::disk::DiskUsage;
 use crate::usage::{CpuTime, Figure, Pressure, Throttle};
 
@@ -128,6 +128,16 @@ pub struct Memory {
     pub limit_hits: Option<u64>,
     pub oom_kills: Option<u64>,
     pub swap_peak_bytes: Option<u64>,
+    #[serde(default)]
+    pub grown: Vec<Grown>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Grown {
+    pub at_seconds: f64,
+    pub from_bytes: u64,
+    pub to_bytes: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -291,10 +301,11 @@ impl Report {
         };
         self.memory = Memory {
             peak_bytes: missing.take("memory.peak_bytes", &usage.memory_peak),
-            limit_bytes: crate::outcome::memory_limit(plan),
+            limit_bytes: outcome.growth.last().map(|last| last.to).or(crate::outcome::memory_limit(plan)),
             limit_hits: missing.take("memory.limit_hits", &usage.memory_hits),
             oom_kills: missing.take("memory.oom_kills", &usage.oom_kills),
             swap_peak_bytes: missing.take("memory.swap_peak_bytes", &usage.swap_peak),
+            grown: outcome.growth.iter().map(Grown::from).collect(),
         };
         self.pids = Pids {
             peak: missing.take("pids.peak", &usage.pids_peak),
@@ -426,6 +437,12 @@ impl HostName {
             uname.as_ref().map_or_else(|_| String::new(), |uname| printable(part(uname).as_encoded_bytes()))
         };
         Self { name: text(|u| u.nodename()), kernel: text(|u| u.release()), layout: String::new() }
+    }
+}
+
+impl From<&Growth> for Grown {
+    fn from(step: &Growth) -> Self {
+        Self { at_seconds: step.at.as_secs_f64(), from_bytes: step.from, to_bytes: step.to }
     }
 }
 

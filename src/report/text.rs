@@ -106,6 +106,9 @@ fn memory(report: &Report) -> String {
         or_absent(report, "memory.peak_bytes", memory.peak_bytes, |n| format!("peak {}", show_bytes(n)));
     text +=
         &memory.limit_bytes.map_or_else(|| " (no limit)".to_owned(), |n| format!(" of {}", show_bytes(n)));
+    if let Some(first) = memory.grown.first() {
+        text += &format!(" (raised from {}, {} times)", show_bytes(first.from_bytes), memory.grown.len());
+    }
     if memory.limit_bytes.is_some() {
         text += &format!(
             "; limit reached {}",

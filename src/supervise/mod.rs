@@ -6,6 +6,7 @@
 //! alone, as it would without us; what the command leaves behind then gets it as well. In both cases what is
 //! left after `--kill-after` is killed. Without either, the end of the command is the end of the run.
 
+mod grow;
 mod processes;
 mod watch;
 
@@ -23,6 +24,7 @@ use crate::spawn::Running;
 use crate::sys;
 use crate::sys::signals::{Arrived, FRONT_DIED};
 use crate::usage::Usage;
+pub use grow::Growth;
 pub(crate) use processes::children;
 use processes::{signal_all, signal_child, together};
 pub use watch::{Cause, Watch};
@@ -118,9 +120,10 @@ impl Run<'_> {
                 PollTimeout::from(u16::try_from(left.as_millis()).unwrap_or(u16::MAX))
             }
         };
-        let own = std::iter::once(self.running.signals.fd()).chain(self.running.watch.fd());
-        let others = self.running.others.iter().map(|other| other.fd.as_fd());
-        let mut set: Vec<PollFd> = own.chain(others).map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+        let input = PollFlags::POLLIN;
+        let own = std::iter::once((self.running.signals.fd(), input)).chain(self.running.watch.fds());
+        let others = self.running.others.iter().map(|other| (other.fd.as_fd(), input));
+        let mut set: Vec<PollFd> = own.chain(others).map(|(fd, what)| PollFd::new(fd, what)).collect();
         match poll(&mut set, timeout) {
             // An interruption is as good as a signal: the caller looks again.
             Ok(_) | Err(Errno::EINTR) => {}
@@ -226,6 +229,7 @@ impl Run<'_> {
             waived: std::mem::take(&mut self.running.waived),
             usage: None,
             samples: self.running.watch.samples(),
+            growth: self.running.watch.growth(),
             started: self.running.started_at,
             wall: self.running.started.elapsed(),
         };

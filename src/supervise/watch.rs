@@ -5,14 +5,17 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::poll::PollFlags;
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
+use super::grow::{Grow, Growth};
 use crate::cgroup::Groups;
 use crate::error::Error;
 use crate::plan::Plan;
 use crate::record::{Recorder, Sample};
 use crate::usage::CpuMeter;
+use crate::value::show_bytes;
 
 /// Why we ended the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +38,8 @@ pub struct Watch {
     boottime: Option<TimerFd>,
     cpu: Option<CpuLimit>,
     recorder: Option<Recorder>,
+    grow: Option<Grow>,
+    start: Option<Instant>,
 }
 
 /// A length of time, and after the start a moment.
@@ -81,12 +86,22 @@ impl Watch {
             let limit = used.saturating_add(u64::try_from(span.0.as_nanos()).unwrap_or(u64::MAX));
             watch.cpu = Some(CpuLimit { meter, limit, rate: rate(plan), next: None });
         }
+        if let Some(max) = asked.mem_grow {
+            let option = || format!("--mem-grow {}", show_bytes(max));
+            let limit = crate::outcome::memory_limit(plan).filter(|limit| *limit < max).ok_or_else(|| {
+                Error::new("it is not more than --mem")
+                    .option(option())
+                    .try_this("--mem 256M --mem-grow 2G: the limit starts there and is doubled as needed")
+            })?;
+            watch.grow = Some(Grow::new(groups, limit, max).map_err(|error| error.option(option()))?);
+        }
         watch.recorder = asked.record.as_ref().map(|(_, interval)| Recorder::new(groups, *interval));
         Ok(watch)
     }
 
     /// The command has started: time runs.
     pub fn start(&mut self, now: Instant) {
+        self.start = Some(now);
         if let Some(deadline) = &mut self.timeout {
             deadline.at = now.checked_add(deadline.span);
         }
@@ -98,10 +113,10 @@ impl Watch {
         }
     }
 
-    /// The descriptor that becomes readable.
-    #[must_use]
-    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.boottime.as_ref().map(AsFd::as_fd)
+    /// The descriptors on which something happens, and what.
+    pub fn fds(&self) -> impl Iterator<Item = (BorrowedFd<'_>, PollFlags)> {
+        let boottime = self.boottime.as_ref().map(|timer| (timer.as_fd(), PollFlags::POLLIN));
+        boottime.into_iter().chain(self.grow.as_ref().map(Grow::fd))
     }
 
     /// When to look again at the latest.
@@ -119,6 +134,9 @@ impl Watch {
         if let Some(recorder) = &mut self.recorder {
             recorder.look_if_due(now);
         }
+        if let (Some(grow), Some(start)) = (&mut self.grow, self.start) {
+            grow.look(start);
+        }
         if self.timeout.and_then(|deadline| deadline.at).is_some_and(|at| at <= now) {
             return Some(Cause::Timeout);
         }
@@ -134,7 +152,17 @@ impl Watch {
 
     /// No limit of time holds any more: the run is being ended.
     pub fn stop(&mut self) {
-        *self = Self { recorder: self.recorder.take(), ..Self::default() };
+        *self = Self {
+            recorder: self.recorder.take(),
+            grow: self.grow.take(),
+            start: self.start,
+            ..Self::default()
+        };
+    }
+
+    /// How the memory limit has grown.
+    pub fn growth(&mut self) -> Vec<Growth> {
+        self.grow.as_mut().map(Grow::steps).unwrap_or_default()
     }
 
     /// The last sample, and all before.

@@ -25,6 +25,10 @@ pub(crate) fn tests() -> Vec<Case> {
         Case::new("figures::memory_of_a_child_long_gone", MEMORY, memory_of_a_child_long_gone),
         Case::new("figures::oom_in_a_grandchild", MEMORY, oom_in_a_grandchild),
         Case::new("figures::oom_of_the_command", MEMORY, oom_of_the_command),
+        Case::new("figures::memory_grows_as_needed", MEMORY, memory_grows_as_needed),
+        Case::new("figures::memory_grows_no_further", MEMORY, memory_grows_no_further),
+        Case::new("figures::memory_does_not_grow_for_cache", MEMORY, memory_does_not_grow_for_cache),
+        Case::new("figures::record_of_a_run", MEMORY, record_of_a_run),
         Case::new("figures::tasks_at_once", PIDS, tasks_at_once),
         Case::new("figures::forks_refused", PIDS, forks_refused),
         Case::new("figures::bytes_written", &[Need::Controller("io"), Need::Disk], bytes_written),
@@ -173,6 +177,65 @@ fn oom_of_the_command() {
         // Only a kernel that does not tell, and then with the reason.
         None => assert!(report["missing"]["memory.limit_hits"].is_string(), "{report:#}"),
     }
+}
+
+const GROW: &[&str] = &["--mem", "32M", "--swap", "0", "--mem-grow"];
+
+fn memory_grows_as_needed() {
+    let (report, out) = report(&[GROW, &["512M"]].concat(), "alloc:200M");
+    assert_eq!((out.status.code(), out.stdout.as_str()), (Some(0), "alloc done\n"), "{out}");
+    let to: Vec<u64> = report["memory"]["grown"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|s| s["to_bytes"].as_u64())
+        .collect();
+    assert_eq!(to, [64 << 20, 128 << 20, 256 << 20], "{report:#}");
+    assert_eq!(
+        (number(&report, "/memory/oom_kills"), number(&report, "/memory/limit_bytes")),
+        (0.0, f64::from(256 << 20))
+    );
+    assert_eq!(out.stderr.matches("rcon: memory limit raised from").count(), 3, "{out}");
+}
+
+fn memory_grows_no_further() {
+    let (report, out) = report(&[GROW, &["64M"]].concat(), "alloc:200M");
+    assert_eq!(out.shell_status(), 137, "{out}");
+    assert_eq!(
+        (report["memory"]["grown"].as_array().map(Vec::len), &report["reason"]),
+        (Some(1), &"oom-killed".into())
+    );
+}
+
+fn memory_does_not_grow_for_cache() {
+    let dir = tempfile::tempdir_in("/var/tmp").or_else(|_| tempfile::tempdir()).expect("temporary directory");
+    let name = dir.path().join("file");
+    let kind = nix::sys::statfs::statfs(dir.path()).expect("statfs").filesystem_type();
+    if [nix::sys::statfs::TMPFS_MAGIC].contains(&kind) || format!("{kind:?}").contains("858458f6") {
+        return; // no disk is behind it: what is written there is memory that is needed
+    }
+    let line = format!("head -c 100000000 /dev/zero > {}", name.display());
+    let out = rcon(GROW.iter().chain(&["512M", "--", "sh", "-c", &line])).run();
+    assert_eq!((out.status.code(), out.stderr.as_str()), (Some(0), ""), "{out}");
+}
+
+fn record_of_a_run() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let file = dir.path().join("run.json");
+    let mut target = file.clone().into_os_string();
+    target.push(":50ms");
+    let out = rcon(["--mem".into(), "200M".into(), "--record".into(), target, "--".into()])
+        .victim("alloc:50M:1")
+        .run();
+    assert_eq!(out.status.code(), Some(0), "{out}");
+    let record: Value =
+        serde_json::from_str(&std::fs::read_to_string(&file).expect("a record")).expect("JSON");
+    let most = record["memory_bytes"].as_array().into_iter().flatten().filter_map(Value::as_u64).max();
+    assert!(most.is_some_and(|most| (50 << 20..56 << 20).contains(&most)), "{record:#}");
+    let cpu: Vec<f64> =
+        record["cpu_seconds"].as_array().into_iter().flatten().filter_map(Value::as_f64).collect();
+    assert!(cpu.len() > 5 && cpu.is_sorted(), "{record:#}");
+    assert_eq!(record["limits"]["memory_bytes"], 200 << 20, "{record:#}");
 }
 
 fn tasks_at_once() {

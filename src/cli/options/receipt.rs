@@ -111,6 +111,17 @@ pub(super) static ROWS: &[Opt] = &[
         }),
     },
     Opt {
+        name: "mem-grow",
+        short: None,
+        takes: Takes::Value("MAX"),
+        heading: Some("Limits"),
+        help: "Double --mem whenever it is not enough, up to this size, and say so",
+        apply: Apply::Set(|args, value| {
+            args.receipt.mem_grow = Some(crate::value::bytes(text(value)?)?);
+            Ok(())
+        }),
+    },
+    Opt {
         name: "report",
         short: None,
         takes: Takes::Optional("WHAT"),
