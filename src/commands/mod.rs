@@ -13,6 +13,7 @@ mod profile;
 mod report_schema;
 mod set;
 mod show;
+mod text;
 mod wait;
 
 use std::ffi::OsString;
@@ -48,6 +49,8 @@ pub fn all() -> &'static [Sub] {
         Sub { name: "wait", command: wait::command, run: wait::run },
         Sub { name: "doctor", command: doctor::command, run: doctor::run },
         Sub { name: "profile", command: profile::command, run: profile::run },
+        Sub { name: "completions", command: text::completions_command, run: text::completions },
+        Sub { name: "man", command: text::man_command, run: text::man },
         Sub { name: "gc", command: gc::command, run: gc::run },
         Sub { name: "image", command: crate::image::command, run: crate::image::run },
         Sub { name: "plot", command: plot::command, run: plot::run },

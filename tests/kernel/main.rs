@@ -53,6 +53,7 @@ mod report;
 mod sabotage;
 mod schema;
 mod shared;
+mod shells;
 mod support;
 mod victim;
 
@@ -76,6 +77,7 @@ fn cases() -> Vec<Case> {
         attach::tests(),
         exec::tests(),
         profiles::tests(),
+        shells::tests(),
         privileges::tests(),
         cage::tests(),
         cpu::tests(),

@@ -2,6 +2,7 @@
 //!
 //! * `cargo xtask test`: every test, on this machine and in the kernel lab: the README's test command.
 //! * `cargo xtask lab`: the kernel lab alone.
+//! * `cargo xtask generate`: completions and man pages anew from the table of options.
 //! * `cargo xtask dependencies`: licences and duplicate versions of what we link.
 //!
 //! This same static binary is also the init process and the agent of the lab's guests: see [`guest`].
@@ -44,6 +45,7 @@ fn command() -> Command {
         .subcommand_required(true)
         .subcommand(test.args(common()))
         .subcommand(lab.args(common()))
+        .subcommand(Command::new("generate").about("Write completions and man pages anew"))
         .subcommand(
             Command::new("dependencies").about("Check licences and duplicate versions of what is linked"),
         )
@@ -75,6 +77,7 @@ fn main() -> ExitCode {
     let done = match matches.subcommand() {
         Some(("lab", args)) => lab::main(args),
         Some(("test", args)) => test::main(args),
+        Some(("generate", _)) => generate(),
         Some(("dependencies", _)) => licences::main(),
         _ => Err("no such task".to_owned()),
     };
@@ -86,4 +89,11 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The test that finds stale files writes them when it is told to.
+fn generate() -> Result<bool> {
+    let mut cargo = std::process::Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["test", "--quiet", "--package", "rcon", "--test", "generated"]).env("RCON_BLESS", "1");
+    cargo.status().map(|status| status.success()).map_err(|error| format!("cargo: {error}"))
 }
