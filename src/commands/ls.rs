@@ -200,7 +200,7 @@ fn width() -> usize {
     crate::sys::terminal_size().map_or(usize::MAX, |(width, _)| usize::from(width))
 }
 
-fn table(rows: &[Row], width: usize) -> String {
+pub(super) fn table(rows: &[Row], width: usize) -> String {
     const HEAD: [&str; 8] = ["NAME", "PID", "AGE", "CPU", "MEM", "PIDS", "STATE", "COMMAND"];
     let of =
         |used: String, limit: Option<String>| limit.map_or(used.clone(), |limit| format!("{used}/{limit}"));

@@ -14,6 +14,7 @@ mod report_schema;
 mod set;
 mod show;
 mod text;
+mod top;
 mod wait;
 
 use std::ffi::OsString;
@@ -39,6 +40,7 @@ pub struct Sub {
 pub fn all() -> &'static [Sub] {
     &[
         Sub { name: "ls", command: ls::command, run: ls::run },
+        Sub { name: "top", command: top::command, run: top::run },
         Sub { name: "show", command: show::command, run: show::run },
         Sub { name: "set", command: set::command, run: set::run },
         Sub { name: "attach", command: attach::command, run: attach::run },
