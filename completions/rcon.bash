@@ -64,6 +64,7 @@ _rcon_options() {
     rcon) REPLY='--cpu-period --cpu --cpu-burst --cpu-weight --cpuset --mems --mem --mem-high --swap --pids --io-read --io-write --io-read-iops --io-write-iops --io-weight --timeout --timeout-boottime --cpu-time --signal --kill-after --preserve-status --timeout-status --oom-status --oom-fail --report --report-append --report-strict --wait-all --best-effort --explain --quiet --group --cgroup-parent --allow-escape --dev --root --unshare --join --hostname --map-root --map-users --ephemeral --read-only --bind --ro-bind --rw --ro --tmpfs --overlay --upper --private-tmp --proc --sys --mask --chdir --umask --rlimit --nice --ionice --sched --oom-score-adj --profile --name --env --unset --clear-env --allow --drop --user --gid --groups --keep-env --no-new-privs --help --version' ;;
     capcon) REPLY='--wait-all --best-effort --explain --quiet --profile --allow --drop --user --gid --groups --keep-env --no-new-privs --bounding --permitted --effective --inheritable --ambient --securebits --show --pid --format --help --version' ;;
     rcon.ls) REPLY='--quiet --format --help' ;;
+    rcon.top) REPLY='--interval --sort --help' ;;
     rcon.show) REPLY='--format --help' ;;
     rcon.set) REPLY='--cpu-period --cpu --cpu-burst --cpu-weight --cpuset --mems --mem --mem-high --swap --pids --io-read --io-write --io-read-iops --io-write-iops --io-weight --force --help' ;;
     rcon.attach) REPLY='--cpu-period --cpu --cpu-burst --cpu-weight --cpuset --mems --mem --mem-high --swap --pids --io-read --io-write --io-read-iops --io-write-iops --io-weight --best-effort --cgroup-parent --allow-escape --name --recursive --detach --help' ;;
@@ -164,6 +165,8 @@ _rcon_kind() {
     capcon:--pid) REPLY=processes ;;
     capcon:--format) REPLY=text ;;
     rcon.ls:--format) REPLY=text ;;
+    rcon.top:--interval) REPLY=text ;;
+    rcon.top:--sort) REPLY=text ;;
     rcon.show:--format) REPLY=text ;;
     rcon.set:--cpu-period) REPLY=text ;;
     rcon.set:--cpu) REPLY=text ;;
@@ -223,7 +226,7 @@ _rcon_words() {
 
 _rcon() {
     local program=${COMP_WORDS[0]##*/} at=1 words=0 sub= word current=${COMP_WORDS[COMP_CWORD]} REPLY
-    local -r subcommands='ls show set attach exec freeze thaw kill wait doctor profile completions man gc image report-schema'
+    local -r subcommands='ls top show set attach exec freeze thaw kill wait doctor profile completions man gc image report-schema'
     COMPREPLY=()
     if [[ $program != capcon ]] && ((COMP_CWORD > 1)) && [[ " $subcommands " == *" ${COMP_WORDS[1]} "* ]]; then
         sub=${COMP_WORDS[1]} at=2

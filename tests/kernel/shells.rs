@@ -10,6 +10,11 @@ use std::{env, ffi::OsString, fs, path::Path, time::Duration};
 
 pub(crate) fn tests() -> Vec<Case> {
     vec![
+        Case::new(
+            "shells::top_in_a_terminal",
+            &[Need::Host, Need::Tool("tmux"), Need::Cgroup],
+            top_in_a_terminal,
+        ),
         Case::new("shells::bash_completes", &[Need::Host, Need::Tool("bash"), Need::Cgroup], bash_completes),
         Case::new("shells::zsh_completes", &[Need::Host, Need::Tool("zsh"), Need::Cgroup], zsh_completes),
         Case::new("shells::fish_completes", &[Need::Host, Need::Tool("fish"), Need::Cgroup], fish_completes),
@@ -171,4 +176,54 @@ fn man_pages_render() {
         assert_eq!((man.status.code(), man.stderr.as_str()), (Some(0), ""), "{page}");
         assert!(man.stdout.contains("NAME") && man.stdout.contains("SEE ALSO"), "{page}: {man}");
     }
+}
+
+/// What stands on the screen at two sizes, after keys, and after the end.
+fn top_in_a_terminal() {
+    let started = running(&[], "shown", "exec sleep 60");
+    let name = own("shown");
+    let socket = own("tmux");
+    let tmux = |words: &[&str]| {
+        let out = run("tmux").args(["-L", &socket, "-f", "/dev/null"]).args(words).env("TERM", "xterm").run();
+        assert!(out.status.success(), "{out}");
+        out.stdout
+    };
+    let screen = |has: &str| {
+        for _ in 0..200 {
+            let shown = tmux(&["capture-pane", "-p"]);
+            if shown.contains(has) {
+                return shown;
+            }
+            std::thread::sleep(Duration::from_millis(25));
+        }
+        panic!("never {has:?}: {}", tmux(&["capture-pane", "-p"]));
+    };
+    tmux(&["new-session", "-d", "-x", "80", "-y", "24", "sh"]);
+    tmux(&["send-keys", &format!("echo before; {RCON} top --interval 200ms; echo after $?"), "Enter"]);
+    let small = screen("q: quit");
+    assert_eq!(small.lines().count(), 24, "{small}");
+    assert!(small.lines().next().is_some_and(|line| line.starts_with("rcon top: ")), "{small}");
+    assert!(small.contains(&name), "{small}");
+    assert!(small.lines().last().is_some_and(|line| line.ends_with("q: quit")), "{small}");
+    assert!(small.lines().all(|line| line.chars().count() <= 80), "{small}");
+    tmux(&["send-keys", "n"]);
+    screen("sorted by name");
+    tmux(&["resize-window", "-x", "200", "-y", "50"]);
+    let mut large = String::new();
+    for _ in 0..200 {
+        large = screen("sorted by name");
+        if large.lines().count() == 50 && large.lines().last().is_some_and(|line| line.ends_with("q: quit")) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(25));
+    }
+    assert!(large.lines().count() == 50 && large.contains(&name), "{large}");
+    tmux(&["send-keys", "q"]);
+    let after = screen("after 0");
+    assert!(after.contains("echo before") && !after.contains("q: quit"), "the old screen is back: {after}");
+    tmux(&["kill-server"]);
+    assert!(on(&["kill"], "shown").status.success());
+    started.finish();
+    let out = rcon(["top"]).run();
+    assert_eq!(out.status.code(), Some(125), "no terminal: {out}");
 }

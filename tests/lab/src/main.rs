@@ -3,10 +3,12 @@
 //! * `cargo xtask test`: every test, on this machine and in the kernel lab: the README's test command.
 //! * `cargo xtask lab`: the kernel lab alone.
 //! * `cargo xtask generate`: completions and man pages anew from the table of options.
+//! * `cargo xtask deb`: a Debian package of the release binary.
 //! * `cargo xtask dependencies`: licences and duplicate versions of what we link.
 //!
 //! This same static binary is also the init process and the agent of the lab's guests: see [`guest`].
 
+mod deb;
 mod engine;
 mod guest;
 mod guests;
@@ -45,6 +47,7 @@ fn command() -> Command {
         .subcommand_required(true)
         .subcommand(test.args(common()))
         .subcommand(lab.args(common()))
+        .subcommand(Command::new("deb").about("Make a Debian package of the release binary"))
         .subcommand(Command::new("generate").about("Write completions and man pages anew"))
         .subcommand(
             Command::new("dependencies").about("Check licences and duplicate versions of what is linked"),
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
         Some(("lab", args)) => lab::main(args),
         Some(("test", args)) => test::main(args),
         Some(("generate", _)) => generate(),
+        Some(("deb", _)) => deb::main(),
         Some(("dependencies", _)) => licences::main(),
         _ => Err("no such task".to_owned()),
     };
