@@ -29,11 +29,12 @@ function __rcon_wrapped
     complete -C "$line"
 end
 
-complete -c capcon -x -a '(__rcon_wrapped 1 --profile --allow --drop --user --gid --groups --bounding --permitted --effective --inheritable --ambient --securebits --pid --format)'
+complete -c capcon -x -a '(__rcon_wrapped 1 --on-wrapper-death --profile --allow --drop --user --gid --groups --bounding --permitted --effective --inheritable --ambient --securebits --pid --format)'
 complete -c capcon -l wait-all -d 'Wait for all its processes, rather than end them when the command ends'
 complete -c capcon -l best-effort -d 'Warn about limits that cannot be applied, rather than refuse to start'
 complete -c capcon -l explain -d 'Print what would be done on this machine, and do nothing; =json for programs'
 complete -c capcon -s q -l quiet -d 'No message about out-of-memory kills'
+complete -c capcon -l on-wrapper-death -x -d 'When rcon itself is killed: kill the command (default), or keep it within its limits'
 complete -c capcon -l profile -x -a '(rcon profile ls 2>/dev/null | cut -f 1)' -d 'Start from the options in NAME.toml (rcon profile ls); those on the line win'
 complete -c capcon -l allow -x -a '(__fish_append , chown dac_override dac_read_search fowner fsetid kill setgid setuid setpcap linux_immutable net_bind_service net_broadcast net_admin net_raw ipc_lock ipc_owner sys_module sys_rawio sys_chroot sys_ptrace sys_pacct sys_admin sys_boot sys_nice sys_resource sys_time sys_tty_config mknod lease audit_write audit_control setfcap mac_override mac_admin syslog wake_alarm block_suspend audit_read perfmon bpf checkpoint_restore all none)' -d 'These capabilities and no other; \'none\', \'all\''
 complete -c capcon -l drop -x -a '(__fish_append , chown dac_override dac_read_search fowner fsetid kill setgid setuid setpcap linux_immutable net_bind_service net_broadcast net_admin net_raw ipc_lock ipc_owner sys_module sys_rawio sys_chroot sys_ptrace sys_pacct sys_admin sys_boot sys_nice sys_resource sys_time sys_tty_config mknod lease audit_write audit_control setfcap mac_override mac_admin syslog wake_alarm block_suspend audit_read perfmon bpf checkpoint_restore all none)' -d 'All capabilities that the caller has but these'

@@ -61,8 +61,8 @@ _rcon_command() {
 # The options of a program or subcommand.
 _rcon_options() {
     case $1 in
-    rcon) REPLY='--cpu-period --cpu --cpu-burst --cpu-weight --cpuset --mems --mem --mem-high --swap --pids --io-read --io-write --io-read-iops --io-write-iops --io-weight --timeout --timeout-boottime --cpu-time --signal --kill-after --preserve-status --timeout-status --oom-status --oom-fail --report --report-append --report-strict --wait-all --best-effort --explain --quiet --group --cgroup-parent --allow-escape --dev --root --unshare --join --hostname --map-root --map-users --ephemeral --read-only --bind --ro-bind --rw --ro --tmpfs --overlay --upper --private-tmp --proc --sys --mask --chdir --umask --rlimit --nice --ionice --sched --oom-score-adj --profile --name --env --unset --clear-env --allow --drop --user --gid --groups --keep-env --no-new-privs --help --version' ;;
-    capcon) REPLY='--wait-all --best-effort --explain --quiet --profile --allow --drop --user --gid --groups --keep-env --no-new-privs --bounding --permitted --effective --inheritable --ambient --securebits --show --pid --format --help --version' ;;
+    rcon) REPLY='--cpu-period --cpu --cpu-burst --cpu-weight --cpuset --mems --mem --mem-high --swap --pids --io-read --io-write --io-read-iops --io-write-iops --io-weight --timeout --timeout-boottime --cpu-time --signal --kill-after --preserve-status --timeout-status --oom-status --oom-fail --report --report-append --report-strict --wait-all --best-effort --explain --quiet --group --cgroup-parent --allow-escape --dev --on-wrapper-death --root --unshare --join --hostname --map-root --map-users --ephemeral --read-only --bind --ro-bind --rw --ro --tmpfs --overlay --upper --private-tmp --proc --sys --mask --chdir --umask --rlimit --nice --ionice --sched --oom-score-adj --profile --name --env --unset --clear-env --allow --drop --user --gid --groups --keep-env --no-new-privs --help --version' ;;
+    capcon) REPLY='--wait-all --best-effort --explain --quiet --on-wrapper-death --profile --allow --drop --user --gid --groups --keep-env --no-new-privs --bounding --permitted --effective --inheritable --ambient --securebits --show --pid --format --help --version' ;;
     rcon.ls) REPLY='--quiet --format --help' ;;
     rcon.top) REPLY='--interval --sort --help' ;;
     rcon.show) REPLY='--format --help' ;;
@@ -116,6 +116,7 @@ _rcon_kind() {
     rcon:--group) REPLY=runs ;;
     rcon:--cgroup-parent) REPLY=text ;;
     rcon:--dev) REPLY=text ;;
+    rcon:--on-wrapper-death) REPLY=text ;;
     rcon:--root) REPLY=directories ;;
     rcon:--unshare) REPLY=text ;;
     rcon:--join) REPLY=text ;;
@@ -149,6 +150,7 @@ _rcon_kind() {
     rcon:--groups) REPLY=groups ;;
     rcon:--no-new-privs) REPLY==text ;;
     capcon:--explain) REPLY==text ;;
+    capcon:--on-wrapper-death) REPLY=text ;;
     capcon:--profile) REPLY=profiles ;;
     capcon:--allow) REPLY=capabilities ;;
     capcon:--drop) REPLY=capabilities ;;
