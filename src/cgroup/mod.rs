@@ -412,6 +412,10 @@ impl Group {
     fn enable(&mut self, controller: Controller) -> Result<(), Errno> {
         write_at(self.parent.as_fd(), "cgroup.subtree_control", &format!("+{}", controller.name()))?;
         self.enabled.push(controller);
+        // For whoever is the last to use it. Without the note (kernels before 5.7) it is taken back only where
+        // that is us.
+        let noted = crate::sys::xattr::set(self.parent.as_fd(), &mark(controller), b"1");
+        debug_assert!(noted != Err(Errno::EBADF));
         Ok(())
     }
 
@@ -464,7 +468,8 @@ impl Group {
 
     /// Takes back what was changed in the parent, unless somebody has come to use it.
     fn undo_parent(&mut self) {
-        if self.enabled.is_empty() && self.aside.is_none() {
+        let may_be_the_last = self.plan.version == Version::V2 && !self.plan.controllers.is_empty();
+        if !may_be_the_last && self.aside.is_none() && self.enabled.is_empty() {
             return;
         }
         take_back(self.parent.as_fd(), &mut self.enabled, self.plan.aside.as_deref());
@@ -480,10 +485,23 @@ impl Group {
     }
 }
 
-/// Takes controllers back from a parent, unless somebody else has come to use them: another run has the parent
-/// locked, others have set limits in child groups or pass the controller on (which makes the kernel refuse).
+/// The note on a parent that we, not its owner, passed this controller on.
+fn mark(controller: Controller) -> std::ffi::CString {
+    std::ffi::CString::new(format!("user.rcon.{}", controller.name())).unwrap_or_default()
+}
+
+/// Takes controllers back from a parent, those that runs before us have added among them, unless somebody else has
+/// come to use them: another run has the parent locked, others have set limits in child groups or pass the
+/// controller on (which makes the kernel refuse).
 pub(crate) fn take_back(parent: BorrowedFd, enabled: &mut Vec<Controller>, except: Option<&str>) {
-    if crate::sys::try_lock(parent, true).is_err() || tree::has_limited_children(parent, except) {
+    let notes = crate::sys::xattr::list(parent).unwrap_or_default();
+    enabled.extend(Controller::ALL.into_iter().filter(|controller| notes.contains(&mark(*controller))));
+    enabled.sort_unstable();
+    enabled.dedup();
+    if enabled.is_empty()
+        || crate::sys::try_lock(parent, true).is_err()
+        || tree::has_limited_children(parent, except)
+    {
         return;
     }
     for controller in enabled.drain(..) {
@@ -491,6 +509,8 @@ pub(crate) fn take_back(parent: BorrowedFd, enabled: &mut Vec<Controller>, excep
         if write_at(parent, "cgroup.subtree_control", &format!("-{}", controller.name())).is_err() {
             break;
         }
+        let removed = crate::sys::xattr::remove(parent, &mark(controller));
+        debug_assert!(removed != Err(Errno::EBADF));
     }
 }
 

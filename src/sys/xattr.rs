@@ -30,6 +30,15 @@ pub fn set(fd: BorrowedFd, name: &CStr, value: &[u8]) -> Result<(), Errno> {
     .map(drop)
 }
 
+/// Removes an attribute of an open file.
+///
+/// # Errors
+/// ENODATA: it has none of this name; EPERM.
+pub fn remove(fd: BorrowedFd, name: &CStr) -> Result<(), Errno> {
+    // SAFETY: the name ends with NUL.
+    Errno::result(unsafe { libc::fremovexattr(fd.as_raw_fd(), name.as_ptr()) }).map(drop)
+}
+
 /// The attribute of an open file; nothing where it has none.
 #[must_use]
 pub fn get(fd: BorrowedFd, name: &CStr) -> Option<Vec<u8>> {
