@@ -72,7 +72,7 @@ pub fn start(plan: &mut Plan, signals: Signals) -> Result<Running, Error> {
     let pid = match launch(plan, &groups, &signals, true) {
         // No CLONE_INTO_CGROUP in this kernel, or not across this delegation: the child joins by itself.
         Err(Failure::Clone(
-            Errno::ENOSYS | Errno::E2BIG | Errno::EINVAL | Errno::EOPNOTSUPP | Errno::EACCES,
+            Errno::ENOSYS | Errno::EPERM | Errno::E2BIG | Errno::EINVAL | Errno::EOPNOTSUPP | Errno::EACCES,
         )) if groups.born_in().is_some() => {
             groups
                 .open_v2_entry()

@@ -39,6 +39,7 @@ pub fn spawn<F: FnOnce()>(flags: CloneFlags, cgroup: Option<BorrowedFd>, child: 
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = group.as_raw_fd() as u64;
     }
+    let _guard = super::allocator::child_may_not_allocate();
     if flags.borrow_memory && borrow::KNOWN {
         return borrow::spawn(args, child);
     }
@@ -46,7 +47,14 @@ pub fn spawn<F: FnOnce()>(flags: CloneFlags, cgroup: Option<BorrowedFd>, child: 
     // fork(2). There is one thread, so no lock is held by another. `child` only makes async-signal-safe calls.
     let pid = Errno::result(unsafe {
         libc::syscall(libc::SYS_clone3, &raw const args, std::mem::size_of::<libc::clone_args>())
-    })?;
+    });
+    let pid = match (pid, old_flags(&args)) {
+        (Err(Errno::ENOSYS | Errno::EPERM), Some(flags)) => {
+            // SAFETY: as above. The arguments after the flags are for what is not asked for.
+            Errno::result(unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) })?
+        }
+        (pid, _) => pid?,
+    };
     if pid == 0 {
         child();
         super::leave(125);
@@ -59,14 +67,17 @@ pub fn spawn<F: FnOnce()>(flags: CloneFlags, cgroup: Option<BorrowedFd>, child: 
 /// # Errors
 /// EAGAIN where a limit on processes is reached.
 pub fn fork() -> Result<Option<Pid>, Errno> {
-    // SAFETY: all-zero is the documented default of every field (clone3(2)).
-    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
-    args.exit_signal = libc::SIGCHLD as u64;
-    // SAFETY: as above; one thread, so the copy is whole, and may do what we may.
-    let pid = Errno::result(unsafe {
-        libc::syscall(libc::SYS_clone3, &raw const args, std::mem::size_of::<libc::clone_args>())
-    })?;
+    // clone(2), because nothing is asked that only clone3 knows, and some containers forbid that one.
+    // SAFETY: no memory is shared; one thread, so the copy is whole, and may do what we may.
+    let pid = Errno::result(unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD as u64, 0, 0, 0, 0) })?;
     Ok((pid != 0).then(|| Pid::from_raw(pid as i32)))
+}
+
+/// The flags for clone(2), which containers may allow where they forbid clone3 (whose flags a seccomp filter cannot
+/// see: ENOSYS, or EPERM with older ones). What it cannot express is nothing: a cgroup, a time namespace.
+fn old_flags(args: &libc::clone_args) -> Option<u64> {
+    let fits = args.flags & (CLONE_INTO_CGROUP | libc::CLONE_NEWTIME as u64) == 0;
+    fits.then_some(args.flags | args.exit_signal)
 }
 
 /// The child in our memory, on a stack of its own.
@@ -100,11 +111,35 @@ mod borrow {
         let start = (stack.as_mut_ptr() as usize + 15) & !15;
         args.stack = start as u64;
         args.stack_size = (STACK - 16) as u64 & !15;
+        // SAFETY: the arguments, the slot and the stack outlive the child's use of them: we sleep (CLONE_VFORK).
+        let clone3 = unsafe {
+            call(libc::SYS_clone3, &raw const args as u64, size_of::<libc::clone_args>() as u64, &slot)
+        };
+        match (clone3, super::old_flags(&args)) {
+            // SAFETY: as above; the stack is given by its end.
+            (Err(Errno::ENOSYS | Errno::EPERM), Some(flags)) => unsafe {
+                call(libc::SYS_clone, flags, args.stack + args.stack_size, &slot)
+            },
+            (pid, _) => pid,
+        }
+    }
+
+    /// clone3 or clone, by number, with the first two arguments; the others are 0.
+    ///
+    /// # Safety
+    /// The arguments ask for CLONE_VM and CLONE_VFORK and name a stack whose end is a multiple of 16 and that is
+    /// there for as long as the call lasts.
+    unsafe fn call<F: FnOnce()>(
+        number: libc::c_long,
+        first: u64,
+        second: u64,
+        slot: &Cell<Option<F>>,
+    ) -> Result<Pid, Errno> {
         let result: i64;
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: clone3 with CLONE_VFORK: we sleep until the child has executed or left, so the slot, the
-        // stack and the arguments outlive it. The child comes out of the call with rax 0 on its own, aligned
-        // stack, calls `enter` with the slot and never returns here. rcx and r11 are the call's to change.
+        // SAFETY: CLONE_VFORK: we sleep until the child has executed or left. The child comes out of the call with
+        // rax 0 on its own, aligned stack, calls `enter` with the slot and never returns here. rcx and r11 are the
+        // call's to change.
         unsafe {
             std::arch::asm!(
                 "syscall",
@@ -114,10 +149,13 @@ mod borrow {
                 "mov rdi, r12",
                 "call r13",
                 "2:",
-                inlateout("rax") libc::SYS_clone3 => result,
-                in("rdi") &raw const args,
-                in("rsi") std::mem::size_of::<libc::clone_args>(),
-                in("r12") &raw const slot,
+                inlateout("rax") number => result,
+                in("rdi") first,
+                in("rsi") second,
+                in("rdx") 0,
+                in("r10") 0,
+                in("r8") 0,
+                in("r12") std::ptr::from_ref(slot),
                 in("r13") enter::<F> as extern "C" fn(*const Cell<Option<F>>) -> !,
                 lateout("rcx") _,
                 lateout("r11") _,
@@ -133,10 +171,13 @@ mod borrow {
                 "mov x0, x20",
                 "blr x21",
                 "2:",
-                inlateout("x0") &raw const args => result,
-                in("x1") std::mem::size_of::<libc::clone_args>(),
-                in("x8") libc::SYS_clone3,
-                in("x20") &raw const slot,
+                inlateout("x0") first => result,
+                in("x1") second,
+                in("x2") 0,
+                in("x3") 0,
+                in("x4") 0,
+                in("x8") number,
+                in("x20") std::ptr::from_ref(slot),
                 in("x21") enter::<F> as extern "C" fn(*const Cell<Option<F>>) -> !,
             );
         }
@@ -157,5 +198,34 @@ mod borrow {
 
     pub(super) fn spawn<F: FnOnce()>(_: libc::clone_args, _: F) -> Result<Pid, Errno> {
         Err(Errno::ENOSYS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::wait::{WaitStatus, waitpid};
+
+    fn ended(borrow_memory: bool, child: impl FnOnce()) -> WaitStatus {
+        let flags = CloneFlags { borrow_memory, ..CloneFlags::default() };
+        waitpid(spawn(flags, None, child).unwrap(), None).unwrap()
+    }
+
+    /// What is promised of every step, and checked in every debug build: here it is seen to be checked.
+    #[test]
+    #[cfg(debug_assertions)]
+    fn a_child_that_allocates_is_stopped() {
+        for borrowed in [false, true] {
+            let allocates = || drop(std::hint::black_box(Box::new(std::hint::black_box(7))));
+            let status = ended(borrowed, allocates);
+            assert!(
+                matches!(status, WaitStatus::Signaled(_, nix::sys::signal::Signal::SIGABRT, _)),
+                "{status:?}"
+            );
+            let status = ended(borrowed, || crate::sys::leave(9));
+            assert!(matches!(status, WaitStatus::Exited(_, 9)), "{status:?}");
+        }
+        // And we may go on.
+        drop(std::hint::black_box(Box::new(std::hint::black_box(7))));
     }
 }

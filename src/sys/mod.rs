@@ -1,5 +1,6 @@
 //! Everything unsafe, behind safe functions; and the few system calls that no crate wraps well.
 
+mod allocator;
 mod arguments;
 pub mod caps;
 pub mod child;

@@ -4,7 +4,7 @@
 use crate::{
     case::Case,
     needs::Need,
-    support::{Output, RCON, rcon, run},
+    support::{Output, RCON, rcon, run, victim_line},
 };
 use std::{fs, os::unix::fs::PermissionsExt, os::unix::process::CommandExt};
 
@@ -35,6 +35,11 @@ pub(crate) fn tests() -> Vec<Case> {
             "refusals::a_value_that_the_kernel_refuses",
             &[Need::Controller("pids")],
             a_value_that_the_kernel_refuses,
+        ),
+        Case::new(
+            "refusals::clone3_is_not_needed",
+            &[Need::Controller("pids"), Need::Tool("strace")],
+            clone3_is_not_needed,
         ),
         Case::new(
             "refusals::a_parent_that_is_not_there",
@@ -164,4 +169,23 @@ fn a_parent_that_is_not_there() {
     let out = rcon(["--cgroup-parent", "/nonexistent", "--pids", "5", "--", "echo", "ran"]).run();
     assert_eq!((out.status.code(), out.stdout.as_str()), (Some(125), ""), "{out}");
     assert!(out.stderr.contains("/nonexistent"), "{out}");
+}
+
+/// Containers forbid clone3: the runtime's filter answers ENOSYS (older ones EPERM), so that libraries use clone.
+fn clone3_is_not_needed() {
+    for errno in ["ENOSYS", "EPERM"] {
+        let traced = |args: &[&str]| {
+            let inject = format!("inject=clone3:error={errno}");
+            let strace =
+                run("strace").args(["-qq", "-o", "/dev/null", "-e", "trace=clone3", "-e", &inject, RCON]);
+            strace.args(args)
+        };
+        let out = traced(&["--pids", "16", "--"]).args(victim_line("forks:40")).run();
+        assert_eq!(out.stdout, "forks ok=15 err=EAGAIN\n", "{errno}: {out}");
+        let out = traced(&["--pids", "16", "--", "/nonexistent"]).run();
+        assert_eq!(out.status.code(), Some(127), "{errno}: {out}");
+        // The way of the cage, which has a child that does not share our memory.
+        let out = traced(&["--hostname", "inside", "--", "uname", "-n"]).run();
+        assert_eq!((out.status.code(), out.stdout.as_str()), (Some(0), "inside\n"), "{errno}: {out}");
+    }
 }
