@@ -66,6 +66,10 @@ impl Sweep {
                 clean &= self.below(child.as_fd(), &path, version);
             }
         }
+        if version == Version::V2 && !self.dry {
+            // Controllers that a dead run passed on to its group.
+            crate::cgroup::take_back(dir, &mut Vec::new(), None);
+        }
         clean
     }
 

@@ -114,11 +114,31 @@ fn weights_share_a_busy_cpu() {
     let mut one = CpuSet::new();
     one.set(cpu).expect("CPU number");
     sched_setaffinity(Pid::from_raw(0), &one).expect("affinity");
-    let runs = ["300", "100"].map(|weight| rcon(["--cpu-weight", weight, "--"]).victim("burn:3").start());
+    let mut runs =
+        ["300", "100"].map(|weight| rcon(["--cpu-weight", weight, "--"]).victim("burn:60").start());
     sched_setaffinity(Pid::from_raw(0), &before).expect("affinity");
-    let [heavy, light] = runs.map(|run| share(&run.finish()));
-    let ratio = heavy / light;
-    assert!((2.0..=4.2).contains(&ratio), "asked 3 to 1, got {heavy}% and {light}%");
+    let pids = [0, 1].map(|one: usize| command_of(runs[one].child.id()));
+    // Both run by now; how each goes on is what counts.
+    let start = pids.map(ticks);
+    let [heavy, light] = until("they do not burn", || {
+        let [first, second] = [0, 1].map(|one: usize| ticks(pids[one]) - start[one]);
+        (first + second >= 300).then_some([first, second])
+    });
+    for run in &mut runs {
+        end(&mut run.child);
+    }
+    for run in runs {
+        drop(run.finish());
+    }
+    let ratio = heavy as f64 / light.max(1) as f64;
+    assert!((2.3..=3.8).contains(&ratio), "asked 3 to 1, got {heavy} and {light} ticks");
+}
+
+/// User and system time of a process, in ticks of 10 ms (proc_pid_stat(5)).
+fn ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    fields[11..13].iter().map(|field| field.parse::<u64>().expect("a number")).sum()
 }
 
 fn the_files_say_so_to_others() {
