@@ -403,3 +403,35 @@ fn a_large_command_line_is_the_kernels_to_refuse() {
     let output = child.wait_with_output().expect("wait");
     assert!(output.status.success(), "{}", err(&output));
 }
+
+/// The README names the options that there are, and all of the limits.
+#[test]
+fn the_readme_and_the_help_agree() {
+    let readme = include_str!("../README.md");
+    let help = out(&rcon(["--help"]));
+    let name = |text: &str| {
+        let end = text.find(|c: char| !c.is_ascii_lowercase() && c != '-').unwrap_or(text.len());
+        text[..end].to_owned()
+    };
+    let mut named = 0;
+    for (at, _) in readme.match_indices("`--") {
+        let option = name(&readme[at + 1..]);
+        assert!(
+            help.contains(&format!("{option} <"))
+                || help.contains(&format!("{option} "))
+                || help.contains(&format!("{option}[")),
+            "the README's {option} is no option"
+        );
+        named += 1;
+    }
+    assert!(named > 15, "the search finds nothing");
+    let limits =
+        help.split("\nLimits:\n").nth(1).and_then(|rest| rest.split("\n\n").next()).expect("a heading");
+    let mut listed = 0;
+    for line in limits.lines().filter_map(|line| line.trim_start().strip_prefix("--")) {
+        let option = format!("`--{}", name(line));
+        assert!(readme.contains(&option), "{option} is not in the README");
+        listed += 1;
+    }
+    assert!(listed >= 15, "the search finds nothing");
+}

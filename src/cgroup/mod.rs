@@ -274,7 +274,7 @@ impl Group {
         let parent = open(&plan.parent, DIRECTORY, Mode::empty())
             .map_err(|e| failed(format!("cannot open {}", plan.parent.display()), e))?;
         let v2 = plan.version == Version::V2;
-        if v2 && !plan.controllers.is_empty() {
+        if v2 && (plan.shared || !plan.controllers.is_empty()) {
             // Whoever takes a controller back from the parent first makes sure that nobody holds this lock.
             lock(parent.as_fd(), false);
         }
@@ -468,7 +468,9 @@ impl Group {
 
     /// Takes back what was changed in the parent, unless somebody has come to use it.
     fn undo_parent(&mut self) {
-        let may_be_the_last = self.plan.version == Version::V2 && !self.plan.controllers.is_empty();
+        // Who has joined a shared group without a limit of his own may be its last user all the same.
+        let may_be_the_last =
+            self.plan.version == Version::V2 && (self.plan.shared || !self.plan.controllers.is_empty());
         if !may_be_the_last && self.aside.is_none() && self.enabled.is_empty() {
             return;
         }

@@ -148,6 +148,12 @@ impl Signals {
         }))
     }
 
+    /// The same signals, for messages to another run of this process.
+    #[must_use]
+    pub fn taken(&self) -> Taken {
+        self.taken
+    }
+
     /// What the child needs to give its signals back; plain data.
     #[must_use]
     pub fn inherited(&self) -> Inherited {
