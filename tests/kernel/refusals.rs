@@ -98,7 +98,9 @@ fn no_cpuset_controller() {
 
 fn not_to_be_enabled() {
     let out = rcon(["--mem", "64M", "--", "echo", "ran"]).run();
-    refused(&out, &["--mem 64M", "no place for a group"]);
+    refused(&out, &["--mem 64M"]);
+    let reasons = ["no place for a group", "mounted read-only"];
+    assert!(reasons.iter().any(|words| out.stderr.contains(words)), "{out}");
 }
 
 fn not_ours_to_write() {
