@@ -99,6 +99,11 @@ fn take(step: &Step, kit: &Kit) -> Result<(), Errno> {
             kit.envp.put_pid();
             Ok(())
         }
+        Step::Mark(fd, text) => {
+            sys::write_number(*fd, text.as_bytes())?;
+            caps::ask();
+            Ok(())
+        }
         Step::Cage(step) => crate::cage::child::take(step, kit.cage),
         // EPERM: the group is gone, as the front is, and the keeper is about to notice; or it has no number in
         // this pid namespace, and we were born in it.

@@ -46,6 +46,7 @@ pub fn step(step: &Step, plan: &Plan) -> String {
         Step::Verify(expected) => format!("find on reading back that {}", expectation(expected)),
         Step::OpenRelay => "make a socket for messages to the service manager".to_owned(),
         Step::PutPid => "put the command's number into LISTEN_PID and WATCHDOG_PID".to_owned(),
+        Step::Mark(..) => "mark the beginning of the command in the trace".to_owned(),
         Step::Cage(step) => step.words(),
         Step::JoinJob => "go back to the caller's process group".to_owned(),
         Step::DieWithKeeper => "be killed should rcon's keeper die".to_owned(),

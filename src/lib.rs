@@ -19,6 +19,7 @@ pub mod guardian;
 pub mod host;
 pub mod identity;
 pub mod image;
+pub mod learn;
 pub mod limits;
 pub mod live;
 pub mod notify;
@@ -127,6 +128,9 @@ fn live(args: &Args, line: &Line, early: Option<(Keeper, Signals)>) -> Result<i3
     if let Some(show) = args.privileges.show {
         print(&privileges::show::show(show)?);
         return Ok(0);
+    }
+    if args.privileges.learn.is_some() && args.explain.is_none() {
+        return learn::run(args);
     }
     let host = Host::read(Path::new("/"), args)?;
     if let Some(format) = args.explain {

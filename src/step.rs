@@ -37,6 +37,9 @@ pub enum Step {
     NoNewPrivs,
     /// Read back what was set; other than expected is EBADE.
     Verify(Expected),
+    /// Write this into the trace behind the descriptor, and have the kernel asked for a capability, which tells the
+    /// trace the command's user namespace.
+    Mark(i32, &'static str),
     /// A step into the cage.
     Cage(CageStep),
     /// Make the socket for messages to a service manager in this network namespace, and hand it to the parent.
@@ -69,6 +72,7 @@ impl Step {
             // Another user's process has no business in our memory; and the kernel would mark that memory as
             // not dumpable, ours included (PR_SET_DUMPABLE in prctl(2)).
             Self::SetUser(_) | Self::SetGroup(_) | Self::SetGroups(_) => false,
+            Self::Mark(..) => true,
             Self::Cage(step) => step.is_quick(),
         }
     }

@@ -14,6 +14,7 @@ use crate::cage::namespaces::Kind;
 use crate::capabilities::{List, Mask, Sets};
 use crate::error::Error;
 use crate::identity::{self, Identity};
+use crate::learn::Learn;
 use crate::passwd::Accounts;
 use crate::step::{Expected, Step};
 use crate::sys::caps::{self, Posix};
@@ -35,6 +36,8 @@ pub struct Asked {
     pub no_new_privs: Option<bool>,
     /// Who the command runs as.
     pub identity: identity::Asked,
+    /// `--learn`: watch what it needs.
+    pub learn: Option<Learn>,
     /// `--show`: print the sets and stop.
     pub show: Option<Show>,
 }

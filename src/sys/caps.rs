@@ -110,6 +110,13 @@ pub fn drop_bounding(mask: u64) -> Result<(), Errno> {
     Ok(())
 }
 
+/// Has the kernel look for CAP_SETPCAP in our user namespace, and nothing else: the number is no capability's, which
+/// it finds after that.
+pub fn ask() {
+    let refused = prctl(libc::PR_CAPBSET_DROP, 1000, 0);
+    debug_assert!(refused.is_err());
+}
+
 /// Which of these are in the ambient set?
 ///
 /// # Errors

@@ -128,11 +128,18 @@ pub fn replace_standard_descriptors(file: BorrowedFd) {
     }
 }
 
-/// Takes a descriptor that the kernel has just handed to us over a socket.
+/// A descriptor that was just made, or handed to us over a socket, and that nobody else owns.
 #[must_use]
 pub fn own(fd: i32) -> OwnedFd {
-    // SAFETY: the caller got it from a message, and nobody else knows the number.
-    unsafe { std::os::fd::FromRawFd::from_raw_fd(fd) }
+    use std::os::fd::FromRawFd;
+    // SAFETY: callers pass on what the kernel has just given them, and nobody else knows the number.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// Closes a descriptor by its number, in a process that was forked and uses it no more.
+pub fn close(fd: i32) {
+    // SAFETY: takes a number; the owner's Drop does not run in a child that leaves by `leave`.
+    unsafe { libc::close(fd) };
 }
 
 /// The owned descriptor's number, for the child side, which has only numbers.

@@ -9,6 +9,7 @@ use super::{Apply, DETAIL, Opt, PRIVILEGES, Takes};
 use crate::capabilities::{self, List};
 use crate::cli::{Args, Format, text};
 use crate::identity::{self, Who};
+use crate::learn::Learn;
 use crate::privileges::Show;
 
 /// One of the original's switches.
@@ -101,6 +102,26 @@ pub(super) static ROWS: &[Opt] = &[
                 b"no" => false,
                 _ => return Err("give yes or no".to_owned()),
             });
+            Ok(())
+        },
+    ),
+    row(
+        "learn",
+        Takes::Nothing,
+        PRIVILEGES,
+        "Watch which capabilities it needs, and say the shortest --allow",
+        |args, _| {
+            args.privileges.learn.get_or_insert_default();
+            Ok(())
+        },
+    ),
+    row(
+        "verify",
+        Takes::Nothing,
+        DETAIL,
+        "With --learn: run it again with these alone, and compare",
+        |args, _| {
+            args.privileges.learn = Some(Learn { verify: true });
             Ok(())
         },
     ),

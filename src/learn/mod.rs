@@ -1,0 +1,157 @@
+//! `--learn`: runs the command with what the caller has, watches which capabilities the kernel is asked for, and
+//! says the shortest `--allow` that it needs.
+
+mod observed;
+mod trace;
+
+use std::cell::RefCell;
+use std::path::Path;
+use std::rc::Rc;
+
+use crate::capabilities::{self, List, Mask, names};
+use crate::cli::Args;
+use crate::error::Error;
+use crate::host::Host;
+use crate::outcome::{Ended, Outcome};
+use crate::plan::{self, Plan};
+use crate::step::Step;
+use crate::supervise::{self, Other};
+use crate::{say, spawn};
+use observed::{Observed, Tally};
+
+/// Runs the command, then says what it needed; with `--verify`, runs it once more with that alone.
+///
+/// # Errors
+/// Whatever keeps the command or the watching from starting.
+pub fn run(args: &Args) -> Result<i32, Error> {
+    let name = if args.privileges.capcon { "capcon" } else { "rcon" };
+    let mut first = args.clone();
+    first.privileges.learn = None;
+    // What a user other than root does not have, it cannot be seen to use.
+    let asked = &first.privileges;
+    let free = asked.allow.is_none() && asked.drop.is_none() && asked.sets.iter().all(Option::is_none);
+    if free && asked.identity.user.is_some() {
+        first.privileges.allow = Some(List { all: true, named: 0 });
+    }
+    let (outcome, plan, seen) = watch(&first)?;
+    for line in advice(&seen) {
+        say(&format!("{name}: {line}"));
+    }
+    if args.privileges.learn == Some(Learn { verify: true }) {
+        let mut second = args.clone();
+        second.privileges.learn = None;
+        second.privileges.drop = None;
+        second.privileges.allow = Some(List { all: false, named: seen.needed() });
+        let again = once(&second)?;
+        say(&format!("{name}: {}", comparison(outcome.ended, again.ended, seen.needed())));
+    }
+    Ok(outcome.leave(&plan.receipt))
+}
+
+/// What `--learn` was asked to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Learn {
+    /// Run the command again with what was learned alone.
+    pub verify: bool,
+}
+
+fn planned(args: &Args) -> Result<Plan, Error> {
+    let host = Host::read(Path::new("/"), args)?;
+    let mut plan = plan::plan(args, &host)?;
+    if plan.in_place {
+        // Somebody has to be there at the end.
+        plan.in_place = false;
+        let last = plan.steps.len().saturating_sub(1);
+        plan.steps.insert(last, Step::RestoreSignals);
+    }
+    Ok(plan)
+}
+
+/// Runs it and watches.
+fn watch(args: &Args) -> Result<(Outcome, Plan, Observed), Error> {
+    let mut plan = planned(args)?;
+    let instance = trace::Instance::new()?;
+    let last = plan.steps.len().saturating_sub(1);
+    plan.steps.insert(last, Step::Mark(instance.marker(), observed::MARK));
+    let seen = Rc::new(RefCell::new((Observed::default(), Vec::new())));
+    let mut running = spawn::start(&mut plan)?;
+    let signals = running.signals.inherited();
+    let filling = Rc::clone(&seen);
+    running.others.push(Other {
+        fd: instance.pipe().map_err(|errno| Error::new("cannot watch the tracing instance").errno(errno))?,
+        ready: Box::new(move |pipe| {
+            use std::os::fd::AsFd;
+            let (observed, rest) = &mut *filling.borrow_mut();
+            trace::drain(pipe.as_fd(), observed, rest);
+            true
+        }),
+    });
+    let outcome = supervise::wait(running, &plan);
+    let (mut observed, mut rest) = std::mem::take(&mut *seen.borrow_mut());
+    instance.end(&mut observed, &mut rest)?;
+    for message in outcome.messages(&plan) {
+        say(&message);
+    }
+    // As they were, for a second run or for our own end.
+    if let Err(errno) = signals.restore() {
+        debug_assert!(false, "{errno}");
+    }
+    Ok((outcome, plan, observed))
+}
+
+fn once(args: &Args) -> Result<Outcome, Error> {
+    let mut plan = planned(args)?;
+    let running = spawn::start(&mut plan)?;
+    Ok(supervise::wait(running, &plan))
+}
+
+/// What was learned, in lines.
+fn advice(seen: &Observed) -> Vec<String> {
+    let needed = seen.needed();
+    let mut lines = vec![format!("it needs: --allow {}", names(needed))];
+    lines.extend(by_capability(&seen.granted).map(|(name, who)| format!("  {name}: {who}")));
+    for (name, who) in by_capability(&seen.refused) {
+        lines.push(format!("refused: {name}: {who}"));
+    }
+    let probes: Mask = seen.probed.keys().fold(0, |mask, (number, _)| mask | 1 << number);
+    if probes & !needed != 0 {
+        lines.push(format!("only probed, and not counted: {}", names(probes & !needed)));
+    }
+    if seen.lost != 0 {
+        lines.push(format!("{} events were lost: something may be missing (--verify tells)", seen.lost));
+    }
+    lines
+}
+
+/// `bind, 2 times; chown, once`.
+fn by_capability(tally: &Tally) -> impl Iterator<Item = (String, String)> {
+    let all: Mask = tally.keys().fold(0, |mask, (number, _)| mask | 1 << number);
+    capabilities::numbers(all).map(move |number| {
+        let askers: Vec<String> = tally
+            .iter()
+            .filter(|((of, _), _)| *of == number)
+            .map(|((_, command), count)| match count {
+                1 => format!("{command}, once"),
+                count => format!("{command}, {count} times"),
+            })
+            .collect();
+        (capabilities::name(number), askers.join("; "))
+    })
+}
+
+fn comparison(first: Ended, second: Ended, allowed: Mask) -> String {
+    let say = |ended: Ended| match ended {
+        Ended::Exited(status) => format!("status {status}"),
+        Ended::Signaled(signal) => format!("signal {signal}"),
+    };
+    if first == second {
+        format!("verified: with --allow {} alone it ended the same way, with {}", names(allowed), say(second))
+    } else {
+        format!(
+            "NOT verified: with --allow {} alone it ended with {}, and before with {}",
+            names(allowed),
+            say(second),
+            say(first)
+        )
+    }
+}
