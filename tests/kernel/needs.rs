@@ -51,6 +51,8 @@ pub(crate) enum Need {
     Cpus(usize),
     /// A program on the PATH.
     Tool(&'static str),
+    /// The kernel can trace (tracefs).
+    Tracing,
     /// A guest of the kernel lab: what would hurt a machine is allowed.
     Lab,
     /// Not a guest of the lab.
@@ -125,6 +127,9 @@ impl Need {
                 unless(have >= number, || format!("there are {have}"))
             }
             Self::Tool(name) => unless(has_tool(name), || format!("no {name} is on the PATH")),
+            Self::Tracing => {
+                unless(file_has("/proc/filesystems", "tracefs"), || "the kernel has no tracefs".to_owned())
+            }
             Self::Lab => unless(in_lab(), || "this is no guest of the kernel lab".to_owned()),
             Self::Host => unless(!in_lab(), || "this is a guest of the kernel lab".to_owned()),
         }
@@ -162,6 +167,7 @@ impl fmt::Display for Need {
             Self::Psi => f.write_str("psi"),
             Self::Cpus(number) => write!(f, "cpus:{number}"),
             Self::Tool(name) => write!(f, "tool:{name}"),
+            Self::Tracing => f.write_str("tracing"),
             Self::Lab => f.write_str("lab"),
             Self::Host => f.write_str("host"),
         }

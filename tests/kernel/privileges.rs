@@ -19,6 +19,7 @@ use std::{
 
 pub(crate) fn tests() -> Vec<Case> {
     const ROOT: &[Need] = &[Need::Root];
+    const LEARN: &[Need] = &[Need::Root, Need::Tracing];
     vec![
         Case::new("privileges::sets_are_exact_for_root", ROOT, sets_are_exact_for_root),
         Case::new(
@@ -40,6 +41,9 @@ pub(crate) fn tests() -> Vec<Case> {
         Case::new("privileges::without_setpcap", ROOT, without_setpcap),
         Case::new("privileges::in_a_user_namespace", &[Need::Root, Need::Userns], in_a_user_namespace),
         Case::new("privileges::users_of_the_new_root", ROOT, users_of_the_new_root),
+        Case::new("privileges::learn_answers_exactly", LEARN, learn_answers_exactly),
+        Case::new("privileges::learn_verifies", LEARN, learn_verifies),
+        Case::new("privileges::learn_leaves_nothing", LEARN, learn_leaves_nothing),
         Case::new("privileges::any_combination_obeys", ROOT, any_combination_obeys),
     ]
 }
@@ -454,6 +458,86 @@ fn users_of_the_new_root() {
     let out = run(RCON).args(["capcon", "--root"]).args([&root]).args(["--user", "daemon", "/victim"]).run();
     assert_eq!(out.shell_status(), 125, "{out}");
     assert!(out.stderr.contains("no user is called daemon in /etc/passwd"), "{out}");
+}
+
+fn learn_answers_exactly() {
+    loopback();
+    let stage = Stage::new();
+    for args in ["--learn", "--learn --user 65534:65534", "--learn --no-new-privs=no --user 65534:65534"] {
+        let file = stage.file("file");
+        let out = stage.capcon(args, &format!("both:80:{}", file.display())).run();
+        assert_eq!((out.shell_status(), out.stdout.as_str()), (0, "done\n"), "{out}");
+        assert!(out.stderr.contains("it needs: --allow chown,net_bind_service\n"), "{out}");
+        assert!(out.stderr.contains("  chown: victim, once\n"), "{out}");
+        assert!(!out.stderr.contains("refused") && !out.stderr.contains("lost"), "{out}");
+    }
+    let out = stage.capcon("--learn", "status").run();
+    assert!(out.stderr.contains("it needs: --allow none\n"), "{out}");
+    // Children are followed, and what is refused is told apart.
+    let deed = format!("exec:{}:ping", stage.path("victim").display());
+    let out = stage.capcon("--learn --allow chown", &deed).run();
+    assert_eq!(out.stdout, "EPERM\n", "{out}");
+    assert!(out.stderr.contains("it needs: --allow none\n"), "{out}");
+    assert!(out.stderr.contains("refused: net_raw: victim"), "{out}");
+}
+
+fn learn_verifies() {
+    let stage = Stage::new();
+    let file = stage.file("file");
+    let out = stage.capcon("--learn --verify", &format!("chown:{}", file.display())).run();
+    assert!(
+        out.stderr.contains("verified: with --allow chown alone it ended the same way, with status 0"),
+        "{out}"
+    );
+    assert_eq!(out.stdout, "done\ndone\n", "{out}");
+    let line = format!("test -e {0}/twice && exit 9; echo > {0}/twice", stage.dir.path().display());
+    let out = run(RCON).args(["capcon", "--learn", "--verify", "--", "sh", "-c", &line]).run();
+    assert_eq!(out.shell_status(), 0, "the status is the first run's: {out}");
+    assert!(out.stderr.contains("NOT verified: with --allow none alone it ended with status 9"), "{out}");
+}
+
+/// Tracing instances and probes of ours that are there now.
+fn traces(stage: &Stage) -> Vec<String> {
+    let place = stage.path("tracefs");
+    fs::create_dir_all(&place).expect("directory");
+    nix::mount::mount(Some("tracefs"), &place, Some("tracefs"), nix::mount::MsFlags::empty(), None::<&str>)
+        .expect("mount tracefs");
+    let mut found: Vec<String> = fs::read_dir(place.join("instances"))
+        .expect("instances")
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| name.starts_with("rcon-learn-"))
+        .collect();
+    let probes = fs::read_to_string(place.join("kprobe_events")).unwrap_or_default();
+    found.extend(probes.lines().filter(|line| line.contains(":rcon_")).map(str::to_owned));
+    nix::mount::umount(&place).expect("umount");
+    found
+}
+
+fn learn_leaves_nothing() {
+    let stage = Stage::new();
+    assert_eq!(traces(&stage), Vec::<String>::new());
+    let out = stage.capcon("--learn", "status").run();
+    assert_eq!((out.shell_status(), traces(&stage)), (0, Vec::new()), "{out}");
+    let out = run(RCON).args(["--learn", "--", "/nonexistent/command"]).run();
+    assert_eq!((out.shell_status(), traces(&stage)), (127, Vec::new()), "{out}");
+    for signal in [nix::sys::signal::Signal::SIGKILL, nix::sys::signal::Signal::SIGTERM] {
+        let mut running = run(RCON).args(["--learn", "--", "sh", "-c", "echo ready; exec sleep 2"]).start();
+        running.wait_for("ready");
+        assert!(!traces(&stage).is_empty(), "it is there while the command runs");
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(running.child.id() as i32), signal).expect("kill");
+        running.finish();
+        // Whoever goes on without us needs a moment.
+        for _ in 0..100 {
+            if traces(&stage).is_empty() {
+                break;
+            }
+            std::thread::sleep(crate::support::slow(std::time::Duration::from_millis(20)));
+        }
+        assert_eq!(traces(&stage), Vec::<String>::new(), "after {signal}");
+    }
+    // What the killed one was running, and nobody ends any more, ends by itself.
+    std::thread::sleep(std::time::Duration::from_millis(2100));
 }
 
 /// Options drawn from all that there are.
