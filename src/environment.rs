@@ -3,6 +3,7 @@
 
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 /// One change, in the order of asking.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +14,49 @@ pub enum Change {
     Unset(OsString),
     /// `--clear-env`.
     Clear,
+    /// The caller's variables go, those that options bring stay: an image's environment.
+    Forget,
+    /// `--env-file`: what this file holds.
+    File(PathBuf),
+}
+
+/// Reads the text of an `--env-file`: `NAME=VALUE` lines; `#` begins a comment; a line with a name alone takes the
+/// caller's value, as docker has it. Nothing is quoted, so nothing is unquoted.
+///
+/// # Errors
+/// The first line that is neither.
+pub fn parse_file(text: &[u8]) -> Result<Vec<Change>, String> {
+    let mut changes = Vec::new();
+    for (number, line) in text.split(|b| *b == b'\n').enumerate() {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if line.trim_ascii().is_empty() || line.starts_with(b"#") {
+            continue;
+        }
+        if line.contains(&0) {
+            return Err(format!("line {}: it holds a NUL byte", number + 1));
+        }
+        let word = OsStr::from_bytes(line);
+        if line.contains(&b'=') {
+            changes.push(assignment(word).map_err(|why| format!("line {}: {why}", number + 1))?);
+        } else if let Some(value) = std::env::var_os(word) {
+            changes.push(Change::Set(word.to_owned(), value));
+        }
+    }
+    Ok(changes)
+}
+
+/// The changes with each file replaced by what was read from it, in order.
+#[must_use]
+pub fn expanded(changes: &[Change], files: &[Vec<Change>]) -> Vec<Change> {
+    let mut files = files.iter();
+    let mut out = Vec::with_capacity(changes.len());
+    for change in changes {
+        match change {
+            Change::File(_) => out.extend(files.next().into_iter().flatten().cloned()),
+            other => out.push(other.clone()),
+        }
+    }
+    out
 }
 
 /// Reads `NAME=VALUE`.
@@ -43,10 +87,11 @@ pub fn name(word: &OsStr) -> Result<OsString, String> {
 }
 
 /// The environment after `brought` (what other options bring: HOME with a user, hints with limits) and then
-/// `changes`, which the user asked for by name and so win. Entries are `NAME=VALUE`.
+/// `changes` (expanded), which the user asked for by name and so win. Entries are `NAME=VALUE`.
 #[must_use]
 pub fn changed(inherited: &[CString], brought: &[(OsString, OsString)], changes: &[Change]) -> Vec<CString> {
-    let mut entries = inherited.to_vec();
+    let forgotten = changes.contains(&Change::Forget);
+    let mut entries = if forgotten { Vec::new() } else { inherited.to_vec() };
     for (name, value) in brought {
         set(&mut entries, name, value);
     }
@@ -55,6 +100,8 @@ pub fn changed(inherited: &[CString], brought: &[(OsString, OsString)], changes:
             Change::Set(name, value) => set(&mut entries, name, value),
             Change::Unset(name) => unset(&mut entries, name),
             Change::Clear => entries.clear(),
+            // Done above; replaced by what they hold.
+            Change::Forget | Change::File(_) => {}
         }
     }
     entries
@@ -93,6 +140,13 @@ mod tests {
         let changes = [assignment(OsStr::new("HOME=/x=y")).unwrap(), Change::Unset("A".into())];
         assert_eq!(changed(&inherited, &brought, &changes), [c"AB=2".to_owned(), c"HOME=/x=y".to_owned()]);
         assert_eq!(changed(&inherited, &[], &[Change::Clear]), Vec::<CString>::new());
+        let lines = parse_file(b"# comment\nA=1=2\n\nB=\r\n").unwrap();
+        assert_eq!(lines, [Change::Set("A".into(), "1=2".into()), Change::Set("B".into(), "".into())]);
+        assert!(parse_file(b"=x").is_err() && parse_file(b"A=\0").is_err());
+        let all = expanded(&[Change::Clear, Change::File("f".into())], &[lines]);
+        assert_eq!(changed(&inherited, &[], &all), [c"A=1=2".to_owned(), c"B=".to_owned()]);
+        let forgotten = changed(&inherited, &brought, &[Change::Forget]);
+        assert_eq!(forgotten, [c"HOME=/nonexistent".to_owned()]);
         assert_eq!(get(&inherited, "A"), Some(OsStr::new("1")));
         assert!(assignment(OsStr::new("=x")).is_err() && assignment(OsStr::new("x")).is_err());
     }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cgroup::layout::{Hierarchy, Layout};
 use crate::cli::Args;
+use crate::environment::Change;
 use crate::limits::{Controller, Facts, Value};
 use crate::value::Size;
 use crate::{disks, error::Error, files};
@@ -41,6 +42,8 @@ pub struct Host {
     pub environment: Vec<CString>,
     /// What the caller may do, where an option asks.
     pub privileges: Option<crate::privileges::Facts>,
+    /// What each `--env-file` holds.
+    pub env_files: Vec<Vec<Change>>,
     /// For the cage.
     pub cage: crate::cage::Facts,
     /// What a service manager has told us.
@@ -114,8 +117,17 @@ impl Host {
             host.privileges = Some(crate::privileges::Facts::read(&args.privileges.identity, dir.as_fd())?);
         }
         host.notify = crate::notify::Facts::read(host.pid);
-        if !args.environment.is_empty() || host.brings_variables() || host.notify.is_needed() {
+        if !args.environment.is_empty()
+            || host.brings_variables()
+            || host.notify.is_needed()
+            || args.cage.root.is_some()
+        {
             host.environment = crate::sys::environment();
+        }
+        for change in &args.environment {
+            if let Change::File(path) = change {
+                host.env_files.push(read_env_file(path)?);
+            }
         }
         if args.cage.is_asked() {
             host.cage = crate::cage::Facts::read(root, &args.cage)?;
@@ -199,6 +211,12 @@ impl Host {
     fn brings_variables(&self) -> bool {
         self.privileges.as_ref().is_some_and(|facts| !facts.identity.variables.is_empty())
     }
+}
+
+fn read_env_file(path: &Path) -> Result<Vec<Change>, Error> {
+    let option = format!("--env-file {}", path.display());
+    let text = files::read(path).map_err(|e| Error::new("cannot read it").errno(e).option(&option))?;
+    crate::environment::parse_file(&text).map_err(|why| Error::new(why).option(&option))
 }
 
 fn read_layout(root: &Path) -> Result<Layout, Error> {

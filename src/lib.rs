@@ -132,6 +132,13 @@ fn live(args: &Args, line: &Line, early: Option<(Keeper, Signals)>) -> Result<i3
     if args.privileges.learn.is_some() && args.explain.is_none() {
         return learn::run(args);
     }
+    let imaged;
+    let args = if args.cage.image_config {
+        imaged = cage::image_config::applied(args)?;
+        &imaged
+    } else {
+        args
+    };
     let host = Host::read(Path::new("/"), args)?;
     if let Some(format) = args.explain {
         return explain(args, &host, format);

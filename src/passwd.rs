@@ -89,7 +89,8 @@ impl Accounts {
     }
 }
 
-fn read_below(root: BorrowedFd, name: &str) -> Result<Vec<u8>, Errno> {
+/// A file below a root directory, whatever links are in it.
+pub(crate) fn read_below(root: BorrowedFd, name: &str) -> Result<Vec<u8>, Errno> {
     // O_NONBLOCK: a FIFO in its place must not stop us.
     let how = OpenHow::new()
         .flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)

@@ -177,11 +177,13 @@ pub fn plan(args: &Args, host: &Host) -> Result<Plan, Error> {
         && groups.is_empty()
         && !wait_all
         && *receipt == receipt::Asked::default();
+    let environment = &environment::expanded(environment, &host.env_files);
     let cage::Cage { mut birth, enter, settings, last, root: _ } =
         cage::plan(cage, &host.cage, *wait_all, host.notify.listen)?;
     let inside = privileges::Inside::of(&birth);
     let privileges = privileges::plan(privileges, host.privileges.as_ref(), inside.as_ref())?;
-    let mut brought: Vec<(OsString, OsString)> = privileges.variables;
+    let mut brought: Vec<(OsString, OsString)> = host.cage.variables.clone();
+    brought.extend(privileges.variables);
     if !in_place {
         birth.relay = relay(&birth, &privileges.steps, host);
         brought.extend(host.notify.variables(birth.relay.as_ref()));

@@ -49,6 +49,19 @@ impl Midwife {
         if *birth == Birth::default() {
             return Ok(midwife);
         }
+        if let Some(copies) = &birth.copies {
+            copies.make()?;
+        }
+        for dir in &birth.layers {
+            match std::fs::create_dir(dir) {
+                Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                    return Err(Error::new(format!("cannot make the directory {}", dir.display()))
+                        .errno(Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))
+                        .option("--upper or --keep-changes"));
+                }
+                _ => {}
+            }
+        }
         let pipe = |flags| pipe2(flags).map_err(|e| Error::new("cannot make a pipe to the child").errno(e));
         for join in &birth.joins {
             let fd = super::facts::open_namespace(&join.path).map_err(|errno| {

@@ -160,6 +160,13 @@ fn make_root(root: &Root) -> Result<i32, Errno> {
             mount::close(place);
             Ok(tree)
         }
+        Root::Kept { lower, upper, work, userxattr } => {
+            let directory = |path| mount::openat2(CWD, path, libc::O_PATH | libc::O_DIRECTORY, 0, 0);
+            let (place, upper, work) = (directory(lower)?, directory(upper)?, directory(work)?);
+            overlay_over(place, &[place], Some((upper, work)), *userxattr)?;
+            // The same name leads to what covers it now.
+            directory(lower)
+        }
         Root::Ephemeral { lower, userxattr } => {
             let place = mount::openat2(CWD, lower, libc::O_PATH | libc::O_DIRECTORY, 0, 0)?;
             // The memory is mounted where the lower directory was: nothing else has to be there for it.
@@ -276,23 +283,44 @@ fn mount_one(one: &Mount, tools: &Tools) -> Result<(), Errno> {
         },
         What::Overlay { lowers, upper, userxattr } => {
             let target = place(root, &one.target, true)?;
-            let mut options = Text::new();
-            options.add(b"lowerdir=")?;
-            for (number, slot) in lowers.iter().enumerate() {
-                options.add(if number == 0 { b"" } else { b":" })?.add_fd(tools.slot(*slot)?)?;
+            let mut layers = [-1; LAYERS];
+            for (layer, slot) in layers.iter_mut().zip(lowers) {
+                *layer = tools.slot(*slot)?;
             }
-            if let Some((upper, work)) = upper {
-                options.add(b",upperdir=")?.add_fd(tools.slot(*upper)?)?;
-                options.add(b",workdir=")?.add_fd(tools.slot(*work)?)?;
-            }
-            if *userxattr {
-                options.add(b",userxattr")?;
-            }
-            let mut path = Text::new();
-            path.add_fd(target)?;
-            mount::mount_old(c"overlay", path.get()?, 0, options.get()?)
+            let upper = match upper {
+                Some((upper, work)) => Some((tools.slot(*upper)?, tools.slot(*work)?)),
+                None => None,
+            };
+            overlay_over(target, layers.get(..lowers.len()).ok_or(Errno::E2BIG)?, upper, *userxattr)
         }
     }
+}
+
+/// More would not fit into the kernel's page of options either.
+const LAYERS: usize = 200;
+
+/// Mounts an overlay of open directories, topmost first, over an open directory.
+fn overlay_over(
+    target: i32,
+    lowers: &[i32],
+    upper: Option<(i32, i32)>,
+    userxattr: bool,
+) -> Result<(), Errno> {
+    let mut options = Text::new();
+    options.add(b"lowerdir=")?;
+    for (number, lower) in lowers.iter().enumerate() {
+        options.add(if number == 0 { b"" } else { b":" })?.add_fd(*lower)?;
+    }
+    if let Some((upper, work)) = upper {
+        options.add(b",upperdir=")?.add_fd(upper)?;
+        options.add(b",workdir=")?.add_fd(work)?;
+    }
+    if userxattr {
+        options.add(b",userxattr")?;
+    }
+    let mut path = Text::new();
+    path.add_fd(target)?;
+    mount::mount_old(c"overlay", path.get()?, 0, options.get()?)
 }
 
 /// Attaches, and closes what is not needed any more.
@@ -311,20 +339,15 @@ fn place_if_there(root: i32, target: &Target) -> Result<Option<i32>, Errno> {
     }
 }
 
-/// An empty directory over a directory, /dev/null's twin over a file: empty, and nothing can be written to it.
+/// An empty directory over a directory; over a file the host's /dev/null: empty, and writes go nowhere.
 fn hide(target: i32) -> Result<(), Errno> {
     let flags = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
     if mount::is_directory(target)? {
         return finish(tmpfs(Some(c"4k"), c"0555", flags)?, target);
     }
-    // An empty file of a file system of its own, which goes with the mount.
-    let memory = tmpfs(Some(c"4k"), c"0555", attr::NOSUID | attr::NODEV | attr::NOEXEC)?;
-    let create = libc::O_CREAT | libc::O_WRONLY;
-    mount::close(mount::openat2(memory, c"empty", create, 0o444, 0)?);
-    let empty = mount::clone_tree(memory, c"empty")?;
-    read_only(empty)?;
-    mount::close(memory);
-    finish(empty, target)
+    let nothing = mount::clone_tree(CWD, c"/dev/null")?;
+    read_only(nothing)?;
+    finish(nothing, target)
 }
 
 fn guard_proc(proc: i32) -> Result<(), Errno> {

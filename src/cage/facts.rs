@@ -1,5 +1,7 @@
 //! What the machine has to say about a cage. Read-only.
 
+use std::ffi::OsString;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -7,6 +9,7 @@ use nix::errno::Errno;
 use super::idmap;
 use super::namespaces::Kind;
 use super::{Asked, Facts};
+use crate::environment::Change;
 use crate::error::Error;
 use crate::files;
 
@@ -30,12 +33,31 @@ impl Facts {
         })?;
         let privileged =
             caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_SYS_ADMIN).unwrap_or(false);
-        let mut facts = Self { cwd, privileged, ids: idmap::Facts::default() };
+        let mut facts = Self { cwd, privileged, ..Self::default() };
+        if let Some(root) = &asked.root {
+            facts.variables = drootenv(root)?;
+        }
         if asked.new_namespaces(&facts).has(Kind::User) {
             facts.ids = ids(root, asked);
         }
         Ok(facts)
     }
+}
+
+/// droot's file of variables, `/.drootenv` in the root.
+fn drootenv(root: &Path) -> Result<Vec<(OsString, OsString)>, Error> {
+    // A root that cannot be opened is told of by the child, which names the step.
+    let Ok(dir) = crate::cgroup::open_dir(root) else { return Ok(Vec::new()) };
+    let failed =
+        |why: String| Error::new(format!("/.drootenv in {}: {why}", root.display())).option("--root");
+    let text = crate::passwd::read_below(dir.as_fd(), ".drootenv")
+        .map_err(|errno| failed(errno.desc().to_owned()))?;
+    let changes = crate::environment::parse_file(&text).map_err(failed)?;
+    let pairs = changes.into_iter().filter_map(|change| match change {
+        Change::Set(name, value) => Some((name, value)),
+        _ => None,
+    });
+    Ok(pairs.collect())
 }
 
 fn ids(root: &Path, asked: &Asked) -> idmap::Facts {

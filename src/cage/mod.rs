@@ -5,21 +5,24 @@
 
 pub mod birth;
 pub mod child;
+pub mod copies;
 mod devices;
 mod facts;
 pub mod idmap;
+pub mod image_config;
 pub mod mounts;
 pub mod namespaces;
 pub mod process;
 pub mod step;
 pub mod trouble;
 
-use std::ffi::{CString, OsStr};
+use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
 use crate::notify::Relay;
+use copies::Copies;
 use mounts::{Around, Builder, Wanted, Wish};
 use namespaces::{Join, Kind, Set};
 use step::{Access, CageStep, Root};
@@ -59,6 +62,12 @@ pub struct Asked {
     pub keep: Vec<i32>,
     /// Resource limits, priorities.
     pub settings: Vec<process::Setting>,
+    /// `--copy-files=write`: files to copy into the root.
+    pub copies: Vec<PathBuf>,
+    /// `--keep-changes`: the upper layer of `--ephemeral`, which stays.
+    pub keep_changes: Option<PathBuf>,
+    /// `--image-config`.
+    pub image_config: bool,
 }
 
 /// What the machine has to say about it.
@@ -70,6 +79,8 @@ pub struct Facts {
     pub ids: idmap::Facts,
     /// The caller may make namespaces and mounts without a user namespace.
     pub privileged: bool,
+    /// What droot's file in the root, `/.drootenv`, brings into the environment.
+    pub variables: Vec<(OsString, OsString)>,
 }
 
 /// What the parent has to do for the child.
@@ -87,6 +98,10 @@ pub struct Birth {
     pub init: bool,
     /// The command's messages to its service manager.
     pub relay: Option<Relay>,
+    /// Files to copy into the root first.
+    pub copies: Option<Copies>,
+    /// Directories of overlays to be made where they are missing: where writes go, and overlayfs's own.
+    pub layers: Vec<PathBuf>,
 }
 
 impl Birth {
@@ -181,6 +196,19 @@ impl Asked {
                 "name the root whose writes shall be thrown away: --root DIR --ephemeral",
             );
         }
+        if self.ephemeral && !self.copies.is_empty() {
+            return refuse(
+                "--copy-files=write",
+                "it would change the root, which --ephemeral is to leave as it is",
+                "leave =write out: then the files are bound",
+            );
+        }
+        if self.keep_changes.is_some() && !self.ephemeral {
+            return refuse("--keep-changes", "only --ephemeral has changes to keep", "add --ephemeral");
+        }
+        if !self.copies.is_empty() && self.root.is_none() {
+            return refuse("--copy-files=write", "there is no root to copy to", "add --root DIR");
+        }
         if self.as_init && !new.has(Kind::Pid) {
             return refuse("--as-init", "there is no pid namespace to be init of", "add --unshare pid");
         }
@@ -222,6 +250,10 @@ pub fn plan(asked: &Asked, facts: &Facts, wait_all: bool, listen: i32) -> Result
     let mut cage = Cage { root: asked.root.clone(), ..Cage::default() };
     cage.birth.new = new;
     cage.birth.joins.clone_from(&asked.joins);
+    if let (Some(root), false) = (&asked.root, asked.copies.is_empty()) {
+        cage.birth.copies = Some(Copies { root: root.clone(), files: asked.copies.clone() });
+    }
+    cage.birth.layers = layers(asked);
     let steps = &mut cage.enter;
     if new.has(Kind::User) {
         let maps = idmap::plan(&asked.map, &facts.ids)?;
@@ -338,8 +370,14 @@ fn mount_steps(
         None => Root::Own,
         Some(root) => {
             let path = c_path(&facts.cwd.join(root), "--root")?;
-            if asked.ephemeral {
-                Root::Ephemeral { lower: path, userxattr: new.has(Kind::User) }
+            let userxattr = new.has(Kind::User);
+            if let Some(upper) = &asked.keep_changes {
+                let upper = facts.cwd.join(upper);
+                let work = mounts::work_of(&upper);
+                let upper = c_path(&upper, "--keep-changes")?;
+                Root::Kept { lower: path, upper, work: c_path(&work, "--keep-changes")?, userxattr }
+            } else if asked.ephemeral {
+                Root::Ephemeral { lower: path, userxattr }
             } else {
                 Root::Tree(path)
             }
@@ -360,6 +398,15 @@ fn mount_steps(
     }
     steps.push(if own { CageStep::KeepRoot } else { CageStep::EnterRoot });
     Ok(builder.slots)
+}
+
+/// Where overlays write, and the directory beside it that overlayfs needs.
+fn layers(asked: &Asked) -> Vec<PathBuf> {
+    let uppers = asked.mounts.iter().filter_map(|wish| match &wish.what {
+        Wanted::Overlay { upper, .. } => upper.as_ref(),
+        _ => None,
+    });
+    uppers.chain(&asked.keep_changes).flat_map(|upper| [upper.clone(), mounts::work_of(upper)]).collect()
 }
 
 fn c_path(path: &Path, option: &str) -> Result<CString, Error> {

@@ -138,6 +138,14 @@ pub fn mask(value: &OsStr) -> Result<Wanted, String> {
     inside(Path::new(value)).map(Wanted::Mask)
 }
 
+/// The directory beside an upper layer that overlayfs needs for itself.
+pub(super) fn work_of(upper: &Path) -> PathBuf {
+    // Without the slash that a shell's completion leaves at the end.
+    let mut work = upper.components().as_path().as_os_str().to_owned();
+    work.push(".work");
+    PathBuf::from(work)
+}
+
 /// Makes the steps of all wishes: what is taken from the host comes first, before anything is mounted over it.
 pub(super) struct Builder<'a> {
     around: Around<'a>,
@@ -198,11 +206,7 @@ impl<'a> Builder<'a> {
                     lowers.iter().map(|path| self.layer(path, option)).collect::<Result<Vec<_>, _>>()?;
                 let upper = match upper {
                     None => None,
-                    Some(upper) => {
-                        let mut work = upper.as_os_str().to_owned();
-                        work.push(".work");
-                        Some((self.layer(upper, option)?, self.layer(Path::new(&work), option)?))
-                    }
+                    Some(upper) => Some((self.layer(upper, option)?, self.layer(&work_of(upper), option)?)),
                 };
                 self.put(What::Overlay { lowers, upper, userxattr: self.around.user }, target, option)
             }

@@ -93,6 +93,17 @@ pub enum Root {
     Tree(CString),
     /// A directory, for chroot.
     Directory(CString),
+    /// A directory under an overlay whose writes go to another one, and stay.
+    Kept {
+        /// The directory.
+        lower: CString,
+        /// Where writes go.
+        upper: CString,
+        /// overlayfs's own.
+        work: CString,
+        /// As below.
+        userxattr: bool,
+    },
     /// A directory under an overlay whose writes stay in memory.
     Ephemeral {
         /// The directory.
@@ -211,6 +222,11 @@ impl CageStep {
             Self::Root(Root::Own) => "keep the root directory".to_owned(),
             Self::Root(Root::Tree(path)) => format!("take {} as the new root", shown(path)),
             Self::Root(Root::Directory(path)) => format!("open {} as the new root", shown(path)),
+            Self::Root(Root::Kept { lower, upper, .. }) => format!(
+                "mount overlay over {} as the new root, its writes kept in {}",
+                shown(lower),
+                shown(upper)
+            ),
             Self::Root(Root::Ephemeral { lower, .. }) => {
                 format!("mount overlay over {} as the new root, its writes in memory (tmpfs)", shown(lower))
             }

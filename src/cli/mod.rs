@@ -118,7 +118,11 @@ impl Args {
         if self.command.is_empty() && self.privileges.capcon && self.said_nothing() {
             self.privileges.show = Some(Show::default());
         }
-        if self.command.is_empty() && self.explain.is_none() && self.privileges.show.is_none() {
+        if self.command.is_empty()
+            && self.explain.is_none()
+            && !self.cage.image_config
+            && self.privileges.show.is_none()
+        {
             if self.privileges.capcon {
                 return Err(Error::new("no command given")
                     .try_this("capcon --allow net_bind_service -- cmd arg...   (capcon --help shows more)"));

@@ -4,6 +4,7 @@ use std::ffi::{CString, OsStr};
 use std::path::PathBuf;
 
 use super::{Apply, Opt, Takes};
+use crate::cage::copies;
 use crate::cage::mounts::{self, Wanted, Wish};
 use crate::cage::step::Access;
 use crate::cage::{self, Asked, idmap, namespaces, process};
@@ -42,6 +43,10 @@ fn setting(asked: &mut Asked, setting: process::Setting) -> Result<(), String> {
 
 fn number<T: std::str::FromStr>(value: &OsStr) -> Result<T, String> {
     text(value)?.parse().map_err(|_| "give a number".to_owned())
+}
+
+fn all_absolute(files: &[PathBuf]) -> Result<(), String> {
+    if files.iter().all(|path| path.is_absolute()) { Ok(()) } else { Err("give absolute paths".to_owned()) }
 }
 
 /// Seconds, or a duration with units; negative ones go back.
@@ -181,6 +186,27 @@ pub(super) static ROWS: &[Opt] = &[
         args.cage.ephemeral = true;
         Ok(())
     }),
+    row(
+        "keep-changes",
+        Takes::Value("DIR"),
+        CAGE,
+        "With --ephemeral: keep the changes in DIR, an upper layer (DIR.work is used too)",
+        |args, value| {
+            text(value)?;
+            args.cage.keep_changes = Some(PathBuf::from(value));
+            Ok(())
+        },
+    ),
+    row(
+        "image-config",
+        Takes::Nothing,
+        CAGE,
+        "With --root: command, variables, user, directory as the image unpacked there has them",
+        |args, _| {
+            args.cage.image_config = true;
+            Ok(())
+        },
+    ),
     row("read-only", Takes::Nothing, CAGE, "The root is read-only, but for the mounts below", |args, _| {
         args.cage.read_only = true;
         Ok(())
@@ -253,6 +279,34 @@ pub(super) static ROWS: &[Opt] = &[
                 }
                 _ => Err("it belongs right behind an --overlay".to_owned()),
             }
+        },
+    ),
+    row(
+        "copy-files",
+        Takes::Optional("LIST"),
+        MOUNTS,
+        "Show resolv.conf, hosts, passwd, group (or a list) of the host, read-only; =write copies",
+        |args, value| {
+            let usual = || copies::USUAL.map(PathBuf::from).to_vec();
+            let list: Vec<&str> = value.to_str().ok_or("the value is not UTF-8")?.split(',').collect();
+            if list.first() == Some(&"write") {
+                let named: Vec<PathBuf> = list.iter().skip(1).map(PathBuf::from).collect();
+                args.cage.copies.extend(if named.is_empty() { usual() } else { named });
+                return all_absolute(&args.cage.copies);
+            }
+            let (files, optional) = if value.is_empty() {
+                (usual(), true)
+            } else {
+                (list.iter().map(PathBuf::from).collect(), false)
+            };
+            all_absolute(&files)?;
+            for path in files {
+                let option = format!("--copy-files {}", path.display());
+                let what =
+                    Wanted::Bind { source: path.clone(), target: path, access: Access::ReadOnly, optional };
+                mount(&mut args.cage, option, what)?;
+            }
+            Ok(())
         },
     ),
     row("private-tmp", Takes::Nothing, MOUNTS, "Own /tmp and /var/tmp, gone afterwards", |args, _| {

@@ -18,6 +18,20 @@ pub(super) static ROWS: &[Opt] = &[
         }),
     },
     Opt {
+        name: "env-file",
+        short: None,
+        takes: Takes::Value("FILE"),
+        heading: ENVIRONMENT,
+        help: "Set the variables that a file holds: NAME=VALUE lines",
+        apply: Apply::Set(|args, value| {
+            if value.is_empty() {
+                return Err("give a file".to_owned());
+            }
+            args.environment.push(Change::File(value.into()));
+            Ok(())
+        }),
+    },
+    Opt {
         name: "unset",
         short: None,
         takes: Takes::Value("NAME"),
