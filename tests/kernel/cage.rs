@@ -774,10 +774,7 @@ fn an_ordinary_user() {
     );
     assert!(out.stdout.starts_with(&format!("{}\n2\n", Ordinary::UID)), "{out}");
     assert!(fingerprint(root.path()) == before, "the root has changed");
-    let out = rooted(
-        &["--ro-bind", "/etc:/srv", "--read-only"],
-        "touch /srv/x; cat /srv/hostname >/dev/null; touch /x",
-    );
+    let out = rooted(&["--ro-bind", "/etc:/srv", "--read-only"], "touch /srv/x; touch /x");
     assert_eq!(out.stderr.matches("Read-only file system").count(), 2, "{out}");
     let out = user.rcon(["--hostname", "mine", "--", "cat", "/proc/sys/kernel/hostname"]).run();
     assert_eq!(out.stdout, "mine\n", "{out}");
