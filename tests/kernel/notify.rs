@@ -18,6 +18,11 @@ pub(crate) fn tests() -> Vec<Case> {
         ),
         Case::new("notify::a_manager_that_is_gone", &[], a_manager_that_is_gone),
         Case::new("notify::sockets_are_handed_on", &[Need::Root], sockets_are_handed_on),
+        Case::new(
+            "notify::a_unit_is_ready_when_its_server_says_so",
+            &[Need::Root, Need::Systemd],
+            a_unit_is_ready,
+        ),
         Case::new("notify::nothing_without_a_manager", &[], nothing_without_a_manager),
     ]
 }
@@ -181,4 +186,38 @@ fn nothing_without_a_manager() {
     assert_eq!(out.stdout, "none\n", "{out}");
     let out = rcon(["--", "sh", "-c", "echo $NOTIFY_SOCKET"]).env("NOTIFY_SOCKET", "vsock:2:1").run();
     assert_eq!(out.stdout, "vsock:2:1\n", "{out}");
+}
+
+/// systemd itself: starting a unit of this type ends when the server has said that it is ready.
+fn a_unit_is_ready() {
+    let (dir, bind) = root();
+    let root = dir.path().display().to_string();
+    let [program, _] = victim_line("");
+    let program = program.to_string_lossy().into_owned();
+    let caged = ["--root", &root, "--ro-bind", &bind, "--unshare", "pid,net", "--", "/victim"];
+    for (number, words) in [&["--", program.as_str()][..], &caged[..]].into_iter().enumerate() {
+        let unit = format!("rcon-test-{}-{number}", std::process::id());
+        let start = |role: &str, limit: &str| {
+            let flags = [
+                "--service-type=notify",
+                "--collect",
+                &format!("--property=TimeoutStartSec={limit}"),
+                &format!("--unit={unit}"),
+            ];
+            let run = run("systemd-run").args(flags).args([crate::support::RCON]).args(words);
+            run.args([format!("--victim={role}")]).limit(Duration::from_secs(60)).run()
+        };
+        let out = start("notify:READY=1|STATUS=it is up:600", "60");
+        assert_eq!(out.shell_status(), 0, "{out}");
+        let shown = run("systemctl").args(["show", &unit, "--property=ActiveState,StatusText"]).run();
+        assert!(
+            shown.stdout.contains("ActiveState=active") && shown.stdout.contains("StatusText=it is up"),
+            "{shown}"
+        );
+        let out = run("systemctl").args(["stop", &unit]).limit(Duration::from_secs(60)).run();
+        assert_eq!(out.shell_status(), 0, "{out}");
+        // One that never says so never is: it is the server's word that counts.
+        let out = start("sleep:600", "3");
+        assert_ne!(out.shell_status(), 0, "{out}");
+    }
 }

@@ -59,7 +59,7 @@ pub(crate) fn program() -> PathBuf {
 /// | `allocs:N:SIZE` | N children that each touch so much memory, all at once |
 /// | `burners:N:S` | N children that burn CPU for S seconds each; waits for them |
 /// | `deep:ROLE:…` | runs that in a grandchild whose parents end at once, and waits until it has ended |
-/// | `notify:TEXT` | says it to `NOTIFY_SOCKET`, `|` for a newline; waits until it has been read |
+/// | `notify:TEXT[:SECONDS]` | says it to `NOTIFY_SOCKET`, `|` for a newline; waits until it has been read, and so long |
 /// | `listen` | says which descriptors `LISTEN_FDS` brings, if `LISTEN_PID` is this process |
 /// | `escape:PATH` | tries every way out of a root directory that is known to it, to see PATH |
 /// | `escape-chroot:PATH` | tries those that lead out of a chroot, which leave nothing behind |
@@ -94,6 +94,10 @@ fn act(role: &str) -> Result<ExitCode, Box<dyn Error>> {
         }
         ["exit", status] => return Ok(ExitCode::from(status.parse::<u8>()?)),
         ["notify", message] => notify(message)?,
+        ["notify", message, time] => {
+            notify(message)?;
+            thread::sleep(seconds(time)?);
+        }
         ["listen"] => listen(),
         ["escape", outside] => crate::escape::attempt(Path::new(outside), false),
         ["escape-chroot", outside] => crate::escape::attempt(Path::new(outside), true),
