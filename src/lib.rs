@@ -130,7 +130,8 @@ fn live(args: &Args, line: &Line, early: Option<(Keeper, Signals)>) -> Result<i3
         return Ok(0);
     }
     if args.privileges.learn.is_some() && args.explain.is_none() {
-        return learn::run(args);
+        let (keeper, signals) = early.map_or_else(|| guardian::split(line), Ok)?;
+        return learn::run(args, &keeper.told(args.on_wrapper_death), signals);
     }
     let imaged;
     let args = if args.cage.image_config {

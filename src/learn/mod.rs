@@ -11,11 +11,13 @@ use std::rc::Rc;
 use crate::capabilities::{self, List, Mask, names};
 use crate::cli::Args;
 use crate::error::Error;
+use crate::guardian::Keeper;
 use crate::host::Host;
 use crate::outcome::{Ended, Outcome};
 use crate::plan::{self, Plan};
 use crate::step::Step;
 use crate::supervise::{self, Other};
+use crate::sys::signals::Signals;
 use crate::{say, spawn};
 use observed::{Observed, Tally};
 
@@ -23,7 +25,7 @@ use observed::{Observed, Tally};
 ///
 /// # Errors
 /// Whatever keeps the command or the watching from starting.
-pub fn run(args: &Args) -> Result<i32, Error> {
+pub fn run(args: &Args, keeper: &Keeper, signals: Signals) -> Result<i32, Error> {
     let name = if args.privileges.capcon { "capcon" } else { "rcon" };
     let mut first = args.clone();
     first.privileges.learn = None;
@@ -33,7 +35,8 @@ pub fn run(args: &Args) -> Result<i32, Error> {
     if free && asked.identity.user.is_some() {
         first.privileges.allow = Some(List { all: true, named: 0 });
     }
-    let (outcome, plan, seen) = watch(&first)?;
+    let taken = signals.taken();
+    let (outcome, plan, seen) = watch(&first, signals, keeper)?;
     for line in advice(&seen) {
         say(&format!("{name}: {line}"));
     }
@@ -42,7 +45,10 @@ pub fn run(args: &Args) -> Result<i32, Error> {
         second.privileges.learn = None;
         second.privileges.drop = None;
         second.privileges.allow = Some(List { all: false, named: seen.needed() });
-        let again = once(&second)?;
+        let signals = taken
+            .into_messages()
+            .map_err(|errno| Error::new("cannot take signals as messages").errno(errno))?;
+        let again = once(&second, signals, keeper)?;
         say(&format!("{name}: {}", comparison(outcome.ended, again.ended, seen.needed())));
     }
     Ok(outcome.leave(&plan.receipt))
@@ -68,14 +74,13 @@ fn planned(args: &Args) -> Result<Plan, Error> {
 }
 
 /// Runs it and watches.
-fn watch(args: &Args) -> Result<(Outcome, Plan, Observed), Error> {
+fn watch(args: &Args, signals: Signals, keeper: &Keeper) -> Result<(Outcome, Plan, Observed), Error> {
     let mut plan = planned(args)?;
     let instance = trace::Instance::new()?;
     let last = plan.steps.len().saturating_sub(1);
     plan.steps.insert(last, Step::Mark(instance.marker(), observed::MARK));
     let seen = Rc::new(RefCell::new((Observed::default(), Vec::new())));
-    let mut running = spawn::start(&mut plan)?;
-    let signals = running.signals.inherited();
+    let mut running = spawn::start(&mut plan, signals)?;
     let filling = Rc::clone(&seen);
     running.others.push(Other {
         fd: instance.pipe().map_err(|errno| Error::new("cannot watch the tracing instance").errno(errno))?,
@@ -86,23 +91,19 @@ fn watch(args: &Args) -> Result<(Outcome, Plan, Observed), Error> {
             true
         }),
     });
-    let outcome = supervise::wait(running, &plan);
+    let outcome = supervise::wait(running, &plan, keeper);
     let (mut observed, mut rest) = std::mem::take(&mut *seen.borrow_mut());
     instance.end(&mut observed, &mut rest)?;
     for message in outcome.messages(&plan) {
         say(&message);
     }
-    // As they were, for a second run or for our own end.
-    if let Err(errno) = signals.restore() {
-        debug_assert!(false, "{errno}");
-    }
     Ok((outcome, plan, observed))
 }
 
-fn once(args: &Args) -> Result<Outcome, Error> {
+fn once(args: &Args, signals: Signals, keeper: &Keeper) -> Result<Outcome, Error> {
     let mut plan = planned(args)?;
-    let running = spawn::start(&mut plan)?;
-    Ok(supervise::wait(running, &plan))
+    let running = spawn::start(&mut plan, signals)?;
+    Ok(supervise::wait(running, &plan, keeper))
 }
 
 /// What was learned, in lines.
