@@ -61,8 +61,8 @@ _rcon_command() {
 # The options of a program or subcommand.
 _rcon_options() {
     case $1 in
-    rcon) REPLY='--cpu-period --cpu --cpu-burst --cpu-weight --cpuset --mems --mem --mem-high --swap --pids --io-read --io-write --io-read-iops --io-write-iops --io-weight --timeout --timeout-boottime --cpu-time --signal --kill-after --preserve-status --timeout-status --oom-status --oom-fail --report --report-append --report-strict --wait-all --best-effort --explain --quiet --group --cgroup-parent --allow-escape --dev --on-wrapper-death --root --unshare --join --hostname --map-root --map-users --ephemeral --read-only --bind --ro-bind --rw --ro --tmpfs --overlay --upper --private-tmp --proc --sys --mask --chdir --umask --rlimit --nice --ionice --sched --oom-score-adj --profile --name --env --unset --clear-env --allow --drop --user --gid --groups --keep-env --no-new-privs --help --version' ;;
-    capcon) REPLY='--wait-all --best-effort --explain --quiet --on-wrapper-death --profile --allow --drop --user --gid --groups --keep-env --no-new-privs --bounding --permitted --effective --inheritable --ambient --securebits --show --pid --format --help --version' ;;
+    rcon) REPLY='--cpu-period --cpu --cpu-burst --cpu-weight --cpuset --mems --mem --mem-high --swap --pids --io-read --io-write --io-read-iops --io-write-iops --io-weight --timeout --timeout-boottime --cpu-time --signal --kill-after --preserve-status --timeout-status --oom-status --oom-fail --mem-grow --report --report-append --record --report-strict --wait-all --best-effort --explain --quiet --group --cgroup-parent --allow-escape --dev --on-wrapper-death --root --unshare --join --hostname --map-root --map-users --ephemeral --keep-changes --image-config --read-only --bind --ro-bind --rw --ro --tmpfs --overlay --upper --copy-files --private-tmp --proc --sys --mask --chdir --umask --rlimit --nice --ionice --sched --oom-score-adj --profile --name --env --env-file --unset --clear-env --allow --drop --user --gid --groups --keep-env --no-new-privs --learn --help --version' ;;
+    capcon) REPLY='--wait-all --best-effort --explain --quiet --on-wrapper-death --profile --allow --drop --user --gid --groups --keep-env --no-new-privs --learn --verify --bounding --permitted --effective --inheritable --ambient --securebits --show --pid --format --help --version' ;;
     rcon.ls) REPLY='--quiet --format --help' ;;
     rcon.top) REPLY='--interval --sort --help' ;;
     rcon.show) REPLY='--format --help' ;;
@@ -79,6 +79,8 @@ _rcon_options() {
     rcon.man) REPLY='--help' ;;
     rcon.gc) REPLY='--kill --dry-run --help' ;;
     rcon.image) REPLY='--help' ;;
+    rcon.plot) REPLY='--svg --html --width --help' ;;
+    rcon.history) REPLY='--help' ;;
     rcon.report-schema) REPLY='--help' ;;
     *) REPLY= ;;
     esac
@@ -110,8 +112,10 @@ _rcon_kind() {
     rcon:--kill-after) REPLY=text ;;
     rcon:--timeout-status) REPLY=text ;;
     rcon:--oom-status) REPLY=text ;;
+    rcon:--mem-grow) REPLY=text ;;
     rcon:--report) REPLY==text ;;
     rcon:--report-append) REPLY=files ;;
+    rcon:--record) REPLY=files ;;
     rcon:--explain) REPLY==text ;;
     rcon:--group) REPLY=runs ;;
     rcon:--cgroup-parent) REPLY=text ;;
@@ -122,6 +126,7 @@ _rcon_kind() {
     rcon:--join) REPLY=text ;;
     rcon:--hostname) REPLY=text ;;
     rcon:--map-users) REPLY=text ;;
+    rcon:--keep-changes) REPLY=directories ;;
     rcon:--bind) REPLY=files ;;
     rcon:--ro-bind) REPLY=files ;;
     rcon:--rw) REPLY=files ;;
@@ -129,6 +134,7 @@ _rcon_kind() {
     rcon:--tmpfs) REPLY=files ;;
     rcon:--overlay) REPLY=text ;;
     rcon:--upper) REPLY=directories ;;
+    rcon:--copy-files) REPLY==text ;;
     rcon:--proc) REPLY==text ;;
     rcon:--sys) REPLY=text ;;
     rcon:--mask) REPLY=files ;;
@@ -142,6 +148,7 @@ _rcon_kind() {
     rcon:--profile) REPLY=profiles ;;
     rcon:--name) REPLY=runs ;;
     rcon:--env) REPLY=text ;;
+    rcon:--env-file) REPLY=files ;;
     rcon:--unset) REPLY=text ;;
     rcon:--allow) REPLY=capabilities ;;
     rcon:--drop) REPLY=capabilities ;;
@@ -205,6 +212,7 @@ _rcon_kind() {
     rcon.kill:--signal | rcon.kill:-s) REPLY=signals ;;
     rcon.wait:--timeout) REPLY=text ;;
     rcon.doctor:--format) REPLY=text ;;
+    rcon.plot:--width) REPLY=text ;;
     esac
 }
 
@@ -223,12 +231,14 @@ _rcon_words() {
     profile) REPLY=profiles ;;
     completions) REPLY=files ;;
     man) REPLY=files ;;
+    plot) REPLY=files ;;
+    history) REPLY=files ;;
     esac
 }
 
 _rcon() {
     local program=${COMP_WORDS[0]##*/} at=1 words=0 sub= word current=${COMP_WORDS[COMP_CWORD]} REPLY
-    local -r subcommands='ls top show set attach exec freeze thaw kill wait doctor profile completions man gc image report-schema'
+    local -r subcommands='ls top show set attach exec freeze thaw kill wait doctor profile completions man gc image plot history report-schema'
     COMPREPLY=()
     if [[ $program != capcon ]] && ((COMP_CWORD > 1)) && [[ " $subcommands " == *" ${COMP_WORDS[1]} "* ]]; then
         sub=${COMP_WORDS[1]} at=2
