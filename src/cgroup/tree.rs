@@ -105,7 +105,8 @@ pub fn is_abandoned(dir: BorrowedFd) -> bool {
         }
         std::thread::sleep(GRACE);
     }
-    try_lock(dir, true).is_ok()
+    // One that was removed meanwhile is nobody's, but a living one may bear its name by now.
+    try_lock(dir, true).is_ok() && super::is_alive(dir)
 }
 
 /// Removes the group `name` and the groups below it, deepest first. `false`: something is still in one of them.
