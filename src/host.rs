@@ -136,7 +136,7 @@ impl Host {
             return Ok(host);
         }
         host.layout = layout()?;
-        if !args.needs_group() {
+        if !args.needs_group() && !args.receipt.counts() {
             return Ok(host);
         }
         if args.control.name.is_some() {

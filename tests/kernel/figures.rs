@@ -2,6 +2,7 @@
 
 use crate::{
     case::Case,
+    facts::hierarchies,
     needs::Need,
     schema,
     support::{Disk, Output, rcon, slow, victim_line},
@@ -34,7 +35,7 @@ pub(crate) fn tests() -> Vec<Case> {
         Case::new("figures::bytes_written", &[Need::Controller("io"), Need::Disk], bytes_written),
         Case::new("figures::bytes_read", &[Need::Controller("io"), Need::Disk], bytes_read),
         Case::new("figures::bytes_on_v1", &[Need::V1("blkio"), Need::Disk], bytes_on_v1),
-        Case::new("figures::pressure_is_there", &[Need::Psi], pressure_is_there),
+        Case::new("figures::pressure_is_there", &[Need::Psi, Need::Cgroup, Need::Root], pressure_is_there),
     ]
 }
 
@@ -68,33 +69,37 @@ fn said_ms(out: &Output) -> f64 {
     words.map(|digits| digits.parse::<f64>().expect("a number")).sum()
 }
 
-/// CPU time is right within 2%, and within what starting `processes` of them costs, which they do not see.
+/// CPU time is right within 2%, and within what starting the processes costs, which they do not see: as much as
+/// in a run of the same shape that does nothing, twice to be sure.
 #[track_caller]
-fn assert_cpu(report: &Value, out: &Output, processes: u32) {
-    let (told, said) = (number(report, "/cpu/used_seconds") * 1e3, said_ms(out));
-    let start = slow(Duration::from_millis(5) * processes).as_millis() as f64;
-    assert!(told >= said * 0.98 && told <= said * 1.02 + start, "told {told} ms, said {said} ms: {report:#}");
-    let parts = number(report, "/cpu/user_seconds") + number(report, "/cpu/system_seconds");
-    assert!((parts * 1e3 - told).abs() < 2.0, "the parts are the whole: {report:#}");
+fn assert_cpu(told: &Value, out: &Output, idle: &str) {
+    let start = number(&report(&[], idle).0, "/cpu/used_seconds") * 1e3;
+    let (used, said) = (number(told, "/cpu/used_seconds") * 1e3, said_ms(out));
+    assert!(
+        used >= said * 0.98 && used <= said * 1.02 + 2.0 * start,
+        "told {used} ms, said {said} ms, start {start} ms: {told:#}"
+    );
+    let parts = number(told, "/cpu/user_seconds") + number(told, "/cpu/system_seconds");
+    assert!((parts * 1e3 - used).abs() < 2.0, "the parts are the whole: {told:#}");
 }
 
 fn cpu_of_one_process() {
     let (report, out) = report(&[], "spin:1");
     assert!(said_ms(&out) >= 1000.0, "{out}");
-    assert_cpu(&report, &out, 1);
+    assert_cpu(&report, &out, "spin:0");
     assert_eq!((&report["reason"], &report["exit_code"]), (&"exited".into(), &0.into()), "{report:#}");
 }
 
 fn cpu_of_eight_children() {
     let (report, out) = report(&[], "spinners:8:0.25");
     assert!(said_ms(&out) >= 2000.0, "{out}");
-    assert_cpu(&report, &out, 9);
+    assert_cpu(&report, &out, "spinners:8:0");
 }
 
 fn cpu_of_grandchildren_long_gone() {
     let (report, out) = report(&[], "deep:spin:1");
     assert!(said_ms(&out) >= 1000.0, "{out}");
-    assert_cpu(&report, &out, 3);
+    assert_cpu(&report, &out, "deep:spin:0");
 }
 
 fn cpu_of_a_sleeper() {
@@ -109,7 +114,7 @@ fn cpu_of_a_sleeper() {
 
 fn cpu_throttled() {
     let (report, out) = report(&["--cpu", "20%"], "spin:0.4");
-    assert_cpu(&report, &out, 1);
+    assert_cpu(&report, &out, "spin:0");
     let (periods, throttled) = (number(&report, "/cpu/periods"), number(&report, "/cpu/throttled_periods"));
     assert!(throttled >= 10.0 && throttled <= periods, "{report:#}");
     assert!(number(&report, "/cpu/throttled_seconds") > 0.8, "{report:#}");
@@ -298,7 +303,8 @@ fn bytes_on_v1() {
 fn pressure_is_there() {
     // Four that burn on fewer CPUs, or under a quota, wait for one another.
     let (report, _) = report(&[], "burners:4:1");
-    if report["pressure"].is_null() {
+    let counted = hierarchies().iter().any(|hierarchy| hierarchy.v2 && !hierarchy.read_only);
+    if report["pressure"].is_null() && !counted {
         assert!(report["missing"]["pressure"].is_string(), "null without a reason: {report:#}");
         return;
     }
