@@ -106,7 +106,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<i32, Error> {
         }
         let targets = targets(&groups, origins.iter().cloned())?;
         match live::move_all(&family, &targets) {
-            Ok(_) => Ok(Some(move || watch(groups))),
+            Ok(_) => Ok(move || watch(groups)),
             Err(error) => {
                 live::give_up(groups, &targets);
                 Err(error)

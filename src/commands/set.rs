@@ -140,7 +140,10 @@ fn extend(run: &Run, host: &Host, args: &Args, missing: Vec<Asked>) -> Result<i3
                 "limits that need new groups on both cgroup versions: set them one by one",
             ));
         }
-        return live::in_background(|| enable(run, dir, host, &v2).map(Some));
+        return live::in_background_even_so(|| match enable(run, dir, host, &v2) {
+            Ok((result, watch)) => (result, Some(watch)),
+            Err(error) => (Err(error), None),
+        });
     }
     let limits: Vec<Asked> = v1.into_iter().chain(v2).collect();
     let args = Args { limits, control: runs::Asked::default(), ..args.clone() };
@@ -164,7 +167,7 @@ pub(super) fn add_groups(run: &Run, mut plans: Vec<GroupPlan>) -> Result<i32, Er
         }
         let targets = targets(&groups, plans.iter().map(|plan| plan.parent.clone()))?;
         match live::move_run(run, &targets) {
-            Ok(()) => Ok(Some(move || watch(groups))),
+            Ok(()) => Ok(move || watch(groups)),
             Err(error) => {
                 live::give_up(groups, &targets);
                 Err(error)
@@ -211,7 +214,12 @@ pub(super) fn watch(mut groups: Groups) {
 }
 
 /// v2: enables controllers for a group that is there, until the run has ended.
-fn enable(run: &Run, dir: &Dir, host: &Host, asked: &[Asked]) -> Result<impl FnOnce(), Error> {
+fn enable(
+    run: &Run,
+    dir: &Dir,
+    host: &Host,
+    asked: &[Asked],
+) -> Result<(Result<(), Error>, impl FnOnce()), Error> {
     let fd = dir.open().map_err(|errno| super::gone(run, errno))?;
     let path = dir.path.parent().unwrap_or(&dir.path);
     let parent =
@@ -248,16 +256,14 @@ fn enable(run: &Run, dir: &Dir, host: &Host, asked: &[Asked]) -> Result<impl FnO
             transaction.keep();
             Ok(())
         });
-    if let Err(error) = result {
-        take_back_from(&parent, &mut enabled, dir);
-        return Err(error);
-    }
     let (run, dir) = (run.clone(), dir.clone());
-    Ok(move || {
+    // Also after a refusal: the run's own wrapper uses the parent, and until then nobody may take from it.
+    let undo = move || {
         let ended = runs::until_released(&run, None);
         debug_assert_eq!(ended, runs::Watched::Ended);
         take_back_from(&parent, &mut enabled, &dir);
-    })
+    };
+    Ok((result, undo))
 }
 
 fn take_back_from(parent: &OwnedFd, enabled: &mut Vec<Controller>, dir: &Dir) {

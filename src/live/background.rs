@@ -9,12 +9,25 @@ use nix::sys::stat::Mode;
 
 use crate::error::Error;
 
+/// As [`in_background_even_so`], with nothing to do after a refusal.
+///
+/// # Errors
+/// No process can be made.
+pub fn in_background<W: FnOnce()>(work: impl FnOnce() -> Result<W, Error>) -> Result<i32, Error> {
+    in_background_even_so(|| match work() {
+        Ok(watch) => (Ok(()), Some(watch)),
+        Err(error) => (Err(error), None),
+    })
+}
+
 /// Does `work` in a copy of this process. When it is done, so is this process: with its result; what `work` hands
-/// back goes on in the background, free of the caller's terminal, directory and descriptors.
+/// back (a refusal may leave something to be undone later, too) goes on in the background, free of the caller's terminal, directory and descriptors.
 ///
 /// # Errors
 /// No process can be made. What `work` refuses is said by the copy.
-pub fn in_background<W: FnOnce()>(work: impl FnOnce() -> Result<Option<W>, Error>) -> Result<i32, Error> {
+pub fn in_background_even_so<W: FnOnce()>(
+    work: impl FnOnce() -> (Result<(), Error>, Option<W>),
+) -> Result<i32, Error> {
     let (reader, writer) =
         nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|e| Error::new("cannot make a pipe").errno(e))?;
     let mut writer = Some(writer);
@@ -22,11 +35,12 @@ pub fn in_background<W: FnOnce()>(work: impl FnOnce() -> Result<Option<W>, Error
         // Fails only for who leads a group already, which a new process does not.
         let session = nix::unistd::setsid();
         debug_assert!(session.is_ok());
-        let (status, watch) = match work() {
-            Ok(watch) => (0_u8, watch),
+        let (result, watch) = work();
+        let status = match result {
+            Ok(()) => 0_u8,
             Err(error) => {
                 crate::say(&error.to_string());
-                (u8::try_from(error.status()).unwrap_or(125), None)
+                u8::try_from(error.status()).unwrap_or(125)
             }
         };
         // Before the answer: who waits for the caller's pipes to close must not wait for us.

@@ -7,7 +7,7 @@ mod moving;
 mod origin;
 mod transaction;
 
-pub use background::in_background;
+pub use background::{in_background, in_background_even_so};
 pub use complete::completed;
 pub use moving::{Family, Member, Target, give_up, move_all, move_run};
 pub use origin::{Origin, crossed};
