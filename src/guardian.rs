@@ -333,6 +333,11 @@ impl Front<'_> {
             // The keeper leaves by itself, always: somebody has killed it, or it has crashed.
             crate::say("rcon: the process that kept this run was killed: its command is ended");
             self.end_what_is_left();
+            if let Ok(Request::Run(args)) = self.line.parse()
+                && args.privileges.learn.is_some()
+            {
+                crate::learn::sweep();
+            }
             die_of(libc::WTERMSIG(status));
         }
         match died {

@@ -129,10 +129,6 @@ fn live(args: &Args, line: &Line, early: Option<(Keeper, Signals)>) -> Result<i3
         print(&privileges::show::show(show)?);
         return Ok(0);
     }
-    if args.privileges.learn.is_some() && args.explain.is_none() {
-        let (keeper, signals) = early.map_or_else(|| guardian::split(line), Ok)?;
-        return learn::run(args, &keeper.told(args.on_wrapper_death), signals);
-    }
     let imaged;
     let args = if args.cage.image_config {
         imaged = cage::image_config::applied(args)?;
@@ -140,6 +136,8 @@ fn live(args: &Args, line: &Line, early: Option<(Keeper, Signals)>) -> Result<i3
     } else {
         args
     };
+    let widened = args.privileges.learn.map(|_| learn::widened(args));
+    let args = widened.as_ref().unwrap_or(args);
     let host = Host::read(Path::new("/"), args)?;
     if let Some(format) = args.explain {
         return explain(args, &host, format);
@@ -155,8 +153,10 @@ fn live(args: &Args, line: &Line, early: Option<(Keeper, Signals)>) -> Result<i3
     report::sink::claim(&plan.receipt)?;
     let (keeper, signals) = early.map_or_else(|| guardian::split(line), Ok)?;
     let keeper = keeper.told(args.on_wrapper_death);
-    let running = spawn::start(&mut plan, signals)?;
-    let outcome = supervise::wait(running, &plan, &keeper);
+    let outcome = match args.privileges.learn {
+        None => supervise::wait(spawn::start(&mut plan, signals)?, &plan, &keeper),
+        Some(learn) => learn::run(learn, args, &mut plan, signals, &keeper)?,
+    };
     for message in outcome.messages(&plan) {
         say(&message);
     }

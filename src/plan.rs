@@ -173,6 +173,7 @@ pub fn plan(args: &Args, host: &Host) -> Result<Plan, Error> {
     let counting = place.counting(&mut groups);
     // What options bring with them; what the user asks for by name comes after and wins.
     let in_place = privileges.capcon
+        && privileges.learn.is_none()
         && !cage.is_asked()
         && groups.is_empty()
         && !wait_all

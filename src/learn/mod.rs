@@ -5,6 +5,7 @@ mod observed;
 mod trace;
 
 use std::cell::RefCell;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -21,39 +22,6 @@ use crate::sys::signals::Signals;
 use crate::{say, spawn};
 use observed::{Observed, Tally};
 
-/// Runs the command, then says what it needed; with `--verify`, runs it once more with that alone.
-///
-/// # Errors
-/// Whatever keeps the command or the watching from starting.
-pub fn run(args: &Args, keeper: &Keeper, signals: Signals) -> Result<i32, Error> {
-    let name = if args.privileges.capcon { "capcon" } else { "rcon" };
-    let mut first = args.clone();
-    first.privileges.learn = None;
-    // What a user other than root does not have, it cannot be seen to use.
-    let asked = &first.privileges;
-    let free = asked.allow.is_none() && asked.drop.is_none() && asked.sets.iter().all(Option::is_none);
-    if free && asked.identity.user.is_some() {
-        first.privileges.allow = Some(List { all: true, named: 0 });
-    }
-    let taken = signals.taken();
-    let (outcome, plan, seen) = watch(&first, signals, keeper)?;
-    for line in advice(&seen) {
-        say(&format!("{name}: {line}"));
-    }
-    if args.privileges.learn == Some(Learn { verify: true }) {
-        let mut second = args.clone();
-        second.privileges.learn = None;
-        second.privileges.drop = None;
-        second.privileges.allow = Some(List { all: false, named: seen.needed() });
-        let signals = taken
-            .into_messages()
-            .map_err(|errno| Error::new("cannot take signals as messages").errno(errno))?;
-        let again = once(&second, signals, keeper)?;
-        say(&format!("{name}: {}", comparison(outcome.ended, again.ended, seen.needed())));
-    }
-    Ok(outcome.leave(&plan.receipt))
-}
-
 /// What `--learn` was asked to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Learn {
@@ -61,49 +29,74 @@ pub struct Learn {
     pub verify: bool,
 }
 
-fn planned(args: &Args) -> Result<Plan, Error> {
-    let host = Host::read(Path::new("/"), args)?;
-    let mut plan = plan::plan(args, &host)?;
-    if plan.in_place {
-        // Somebody has to be there at the end.
-        plan.in_place = false;
-        let last = plan.steps.len().saturating_sub(1);
-        plan.steps.insert(last, Step::RestoreSignals);
+/// The arguments of a run that is watched: what a user other than root does not have, it cannot be seen to use.
+#[must_use]
+pub fn widened(args: &Args) -> Args {
+    let mut args = args.clone();
+    let asked = &mut args.privileges;
+    let free = asked.allow.is_none() && asked.drop.is_none() && asked.sets.iter().all(Option::is_none);
+    if free && asked.identity.user.is_some() {
+        asked.allow = Some(List { all: true, named: 0 });
     }
-    Ok(plan)
+    args
 }
 
-/// Runs it and watches.
-fn watch(args: &Args, signals: Signals, keeper: &Keeper) -> Result<(Outcome, Plan, Observed), Error> {
-    let mut plan = planned(args)?;
+/// Removes what killed watchers have left.
+pub fn sweep() {
+    trace::sweep_all();
+}
+
+/// Runs the command and watches, says what it needed; and runs it once more with that alone, if that was asked.
+///
+/// # Errors
+/// Whatever keeps the command or the watching from starting.
+pub fn run(
+    learn: Learn,
+    args: &Args,
+    plan: &mut Plan,
+    signals: Signals,
+    keeper: &Keeper,
+) -> Result<Outcome, Error> {
+    let name = if args.privileges.capcon { "capcon" } else { "rcon" };
+    let taken = signals.taken();
+    let (outcome, seen) = watch(plan, signals, keeper)?;
+    for line in advice(&seen) {
+        say(&format!("{name}: {line}"));
+    }
+    if learn.verify {
+        let mut second = args.clone();
+        second.privileges.drop = None;
+        second.privileges.allow = Some(List { all: false, named: seen.needed() });
+        let host = Host::read(Path::new("/"), &second)?;
+        let mut plan = plan::plan(&second, &host)?;
+        let signals = taken
+            .into_messages()
+            .map_err(|errno| Error::new("cannot take signals as messages").errno(errno))?;
+        let again = supervise::wait(spawn::start(&mut plan, signals)?, &plan, keeper);
+        say(&format!("{name}: {}", comparison(outcome.ended, again.ended, seen.needed())));
+    }
+    Ok(outcome)
+}
+
+fn watch(plan: &mut Plan, signals: Signals, keeper: &Keeper) -> Result<(Outcome, Observed), Error> {
     let instance = trace::Instance::new()?;
     let last = plan.steps.len().saturating_sub(1);
     plan.steps.insert(last, Step::Mark(instance.marker(), observed::MARK));
     let seen = Rc::new(RefCell::new((Observed::default(), Vec::new())));
-    let mut running = spawn::start(&mut plan, signals)?;
+    let mut running = spawn::start(plan, signals)?;
     let filling = Rc::clone(&seen);
     running.others.push(Other {
         fd: instance.pipe().map_err(|errno| Error::new("cannot watch the tracing instance").errno(errno))?,
         ready: Box::new(move |pipe| {
-            use std::os::fd::AsFd;
             let (observed, rest) = &mut *filling.borrow_mut();
             trace::drain(pipe.as_fd(), observed, rest);
             true
         }),
     });
-    let outcome = supervise::wait(running, &plan, keeper);
+    let outcome = supervise::wait(running, plan, keeper);
     let (mut observed, mut rest) = std::mem::take(&mut *seen.borrow_mut());
     instance.end(&mut observed, &mut rest)?;
-    for message in outcome.messages(&plan) {
-        say(&message);
-    }
-    Ok((outcome, plan, observed))
-}
-
-fn once(args: &Args, signals: Signals, keeper: &Keeper) -> Result<Outcome, Error> {
-    let mut plan = planned(args)?;
-    let running = spawn::start(&mut plan, signals)?;
-    Ok(supervise::wait(running, &plan, keeper))
+    Ok((outcome, observed))
 }
 
 /// What was learned, in lines.

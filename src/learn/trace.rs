@@ -1,6 +1,5 @@
 //! A tracing instance of our own in tracefs: its buffer, filter and events are ours alone, nobody else's tracing
-//! is touched. It goes when we go: a guard process, which sleeps until the pipe from us closes, removes it if we
-//! have not.
+//! is touched. It goes when we go; if we are killed, the front of the run sweeps it away.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -8,10 +7,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
-use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::sys::stat::{Mode, mkdirat};
-use nix::sys::wait::waitpid;
-use nix::unistd::{Pid, UnlinkatFlags, unlinkat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::observed::{Observed, own_pid};
 use crate::error::Error;
@@ -41,14 +38,13 @@ pub(super) struct Instance {
     source: Source,
     pipe: Option<File>,
     marker: Option<OwnedFd>,
-    guard: Option<(Pid, OwnedFd)>,
 }
 
 fn open_locked(tracefs: &OwnedFd, name: &str) -> Result<OwnedFd, Error> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
     let dir =
         openat(tracefs, name, flags, Mode::empty()).map_err(failed("cannot open the tracing instance"))?;
-    // Held by us and by the guard, until the last of us has gone: whoever sweeps sees that it is in use.
+    // Held as long as we live: whoever sweeps sees that it is in use.
     sys::try_lock(dir.as_fd(), true).map_err(failed("cannot lock the tracing instance"))?;
     Ok(dir)
 }
@@ -88,12 +84,10 @@ impl Instance {
                 return Err(error);
             }
         };
-        // From here on Drop removes it; and the guard, which must hold none of the files below: an instance with
-        // an open file cannot be removed.
+        // From here on Drop removes it.
         let source = Source::Tracepoint;
-        let mut instance = Self { tracefs, dir, name, source, pipe: None, marker: None, guard: None };
+        let mut instance = Self { tracefs, dir, name, source, pipe: None, marker: None };
         instance.source = instance.choose(number)?;
-        instance.guard().map_err(failed("cannot start the guard of the tracing instance"))?;
         let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
         instance.marker = Some(
             openat(&instance.dir, "trace_marker", flags, Mode::empty())
@@ -172,33 +166,6 @@ impl Instance {
         }
     }
 
-    /// Starts the process that outlives us.
-    fn guard(&mut self) -> Result<(), Errno> {
-        let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
-        let number = writer.as_raw_fd();
-        let guard = sys::fork(|| {
-            // Whatever ends us, by signal to the whole group or the terminal, must not end it.
-            if sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None).is_err() {
-                return 1;
-            }
-            sys::close(number);
-            let mut byte = [0];
-            loop {
-                match nix::unistd::read(&reader, &mut byte) {
-                    Ok(0) => break,
-                    Ok(_) => return 0,
-                    Err(Errno::EINTR) => {}
-                    Err(_) => return 1,
-                }
-            }
-            // The command's processes may run on: they are not ours to stop from here, but nothing records them.
-            self.remove();
-            0
-        })?;
-        self.guard = Some((guard, writer));
-        Ok(())
-    }
-
     /// The descriptor that the child marks its beginning through.
     pub(super) fn marker(&self) -> i32 {
         self.marker.as_ref().map_or(-1, AsRawFd::as_raw_fd)
@@ -258,13 +225,6 @@ impl Drop for Instance {
     fn drop(&mut self) {
         self.close_files();
         self.remove();
-        if let Some((guard, pipe)) = self.guard.take() {
-            // Where it is gone already there is nobody to tell; and a supervisor before us may have reaped it.
-            if nix::unistd::write(&pipe, b"d").is_ok() {
-                drop(pipe);
-                waitpid(guard, None).ok();
-            }
-        }
     }
 }
 
@@ -332,7 +292,14 @@ fn remove(tracefs: BorrowedFd, name: &str, probes: Option<u32>) {
     }
 }
 
-/// Removes instances whose owner and guard were both killed: nobody holds the lock on them.
+/// [`sweep`] of a machine where nothing else has to be done; what cannot be looked at, cannot have been made.
+pub(super) fn sweep_all() {
+    if let Ok(tracefs) = tracefs() {
+        sweep(tracefs.as_fd());
+    }
+}
+
+/// Removes instances whose owner was killed: nobody holds the lock on them.
 fn sweep(tracefs: BorrowedFd) {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
     let Ok(instances) = openat(tracefs, "instances", flags, Mode::empty()) else { return };

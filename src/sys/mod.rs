@@ -136,12 +136,6 @@ pub fn own(fd: i32) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
-/// Closes a descriptor by its number, in a process that was forked and uses it no more.
-pub fn close(fd: i32) {
-    // SAFETY: takes a number; the owner's Drop does not run in a child that leaves by `leave`.
-    unsafe { libc::close(fd) };
-}
-
 /// The owned descriptor's number, for the child side, which has only numbers.
 #[must_use]
 pub fn number(fd: &OwnedFd) -> i32 {
