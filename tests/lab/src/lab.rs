@@ -41,6 +41,7 @@ impl<'a> Order<'a> {
             guests: GUESTS.iter().filter(|guest| systemd || !guest.has_systemd()).collect(),
             jobs: *args.get_one("jobs").unwrap_or(&2),
             time_limit: Duration::from_secs(*args.get_one("time-limit").unwrap_or(&600)),
+            filter: args.get_one::<String>("filter").map(String::as_str),
             ..Self::default()
         }
     }
@@ -66,7 +67,6 @@ pub(crate) fn main(args: &ArgMatches) -> Result<bool> {
     if !only.is_empty() {
         order.guests = only;
     }
-    order.filter = args.get_one::<String>("filter").map(String::as_str);
     let results = run(&places, &order)?;
     let (counts, fine) = conclude(&places, &order, &results)?;
     println!("{} passed, {} failed, {} skipped", counts.passed, counts.failed, counts.skipped);

@@ -35,7 +35,6 @@ fn command() -> Command {
         .about("Run the tests on the kernels that users have")
         .arg(switch("list", "List the guests and what they are"))
         .arg(value("only", "GUEST", "Run only this guest (repeatable)").action(ArgAction::Append))
-        .arg(value("filter", "TEST", "Run only tests whose name contains this"))
         .arg(value("shell", "GUEST", "Open a shell in this guest, with rcon on the PATH"))
         .arg(switch("selftest", "See the lab notice broken guests and broken limits"));
     let test = Command::new("test")
@@ -54,8 +53,9 @@ fn command() -> Command {
         )
 }
 
-fn common() -> [Arg; 3] {
+fn common() -> [Arg; 4] {
     [
+        value("filter", "TEST", "In guests, run only tests whose name contains this"),
         switch("no-systemd", "Leave out the guests with systemd, which boot slowly"),
         value("jobs", "N", "Guests at a time").default_value("2").value_parser(clap::value_parser!(usize)),
         value("time-limit", "SECONDS", "End a guest that takes longer")
