@@ -1,7 +1,8 @@
 //! Groups whose only use is that the kernel counts in them, for the report. A run goes without those that cannot
 //! be had: the report then says why.
 
-use super::{GroupPlan, Placing, Version};
+use super::placing::Placing;
+use super::{GroupPlan, Version};
 use crate::limits::Controller;
 use crate::usage::Counting;
 

@@ -1,0 +1,293 @@
+//! Which groups a run has, in which hierarchies, and where in each.
+
+use crate::cgroup::layout::Hierarchy;
+use crate::cgroup::place::{self, Place};
+use crate::error::Error;
+use crate::host::{Host, V2Node};
+use crate::limits::{self, Asked, Controller, Version};
+use crate::receipt;
+
+use super::{GroupPlan, Named};
+
+/// The group that can stop a run's processes where they are: on v2 any, on v1 one of the freezer.
+///
+/// # Errors
+/// There is no place for one.
+pub fn freezer(host: &Host) -> Result<GroupPlan, Error> {
+    let receipt = receipt::Asked::default();
+    let place = Placing {
+        host,
+        limits: &[],
+        group: None,
+        named: None,
+        given: false,
+        allow_escape: false,
+        receipt: &receipt,
+    };
+    let mut groups = Vec::new();
+    let by_v2 = if host.layout.v2.is_some() { place.add_v2(&mut groups, &[]) } else { Ok(()) };
+    if let (true, Some(hierarchy)) = (groups.is_empty(), host.layout.v1_of(Controller::Freezer)) {
+        place.add_v1(&mut groups, hierarchy, None)?;
+    }
+    by_v2.and(groups.pop().ok_or_else(|| Error::new("neither cgroup v2 nor the v1 freezer is mounted")))
+}
+
+/// What decides where groups go.
+pub(super) struct Placing<'a> {
+    pub(super) host: &'a Host,
+    pub(super) limits: &'a [Asked],
+    pub(super) group: Option<&'a str>,
+    pub(super) named: Option<&'a Named>,
+    pub(super) given: bool,
+    pub(super) allow_escape: bool,
+    pub(super) receipt: &'a receipt::Asked,
+}
+
+impl Placing<'_> {
+    /// Leaves out one limit after the other until the rest can be had, and says which.
+    pub(super) fn groups_with_less(
+        &self,
+        waived: &mut Vec<String>,
+    ) -> Result<(Vec<GroupPlan>, Vec<Asked>), Error> {
+        let mut limits = self.limits.to_vec();
+        loop {
+            let attempt = Placing { limits: &limits, ..*self };
+            let error = match attempt.groups() {
+                Ok(groups) => return Ok((groups, limits)),
+                Err(error) => error,
+            };
+            let Some(at) = limits.iter().position(|asked| Some(&asked.spelled) == error.option.as_ref())
+            else {
+                return Err(error);
+            };
+            waived.push(format!("{}: {}", limits.remove(at).spelled, error.what));
+            if limits.is_empty()
+                && self.group.is_none()
+                && self.named.is_none()
+                && !self.given
+                && !self.receipt.needs_group()
+            {
+                return Ok((Vec::new(), limits));
+            }
+        }
+    }
+
+    pub(super) fn groups(&self) -> Result<Vec<GroupPlan>, Error> {
+        let mut groups: Vec<GroupPlan> = Vec::new();
+        let mut on_v2 = Vec::new();
+        for controller in Controller::ALL {
+            let asked = self.limits.iter().find(|asked| asked.limit.controller == controller);
+            let spelled = match asked {
+                Some(asked) => asked.spelled.clone(),
+                None if self.receipt.counters().contains(&controller) => self.receipt.spelled(),
+                None => continue,
+            };
+            match self.host.layout.v1_of(controller) {
+                Some(hierarchy) => {
+                    self.add_v1(&mut groups, hierarchy, Some(controller)).map_err(|e| e.option(spelled))?
+                }
+                None => on_v2.push((controller, spelled)),
+            }
+        }
+        if let Some((_, spelled)) = on_v2.first() {
+            let needed: Vec<Controller> = on_v2.iter().map(|(controller, _)| *controller).collect();
+            self.add_v2(&mut groups, &needed).map_err(|e| e.option(spelled))?;
+        }
+        if self.receipt.cpu_time.is_some() {
+            self.add_cpu_counter(&mut groups).map_err(|e| e.option(self.receipt.spelled()))?;
+        }
+        self.join_named(&mut groups)?;
+        self.add_tracking(&mut groups)?;
+        let version_of =
+            |controller| groups.iter().find(|g| g.controllers.contains(&controller)).map(|g| g.version);
+        let writes = limits::writes(self.limits, &self.host.facts, version_of)?;
+        for write in writes {
+            if let Some(group) = groups.iter_mut().find(|g| g.controllers.contains(&write.controller)) {
+                group.writes.push(write);
+            }
+        }
+        for group in groups.iter_mut().filter(|g| g.mounted.iter().any(|name| name == "cpuset")) {
+            if !group.controllers.contains(&Controller::Cpuset) {
+                let option = self.limits.first().map_or("", |asked| &asked.spelled);
+                group.writes.splice(0..0, limits::filled_cpuset(&self.host.facts, option));
+            }
+        }
+        Ok(groups)
+    }
+
+    /// A shared group is joined wherever it is, also where nothing new is asked of it: the budget is one.
+    fn join_named(&self, groups: &mut Vec<GroupPlan>) -> Result<(), Error> {
+        if self.group.is_none() {
+            return Ok(());
+        }
+        for hierarchy in &self.host.layout.v1 {
+            if let Ok(parent) = self.host.v1_parent(hierarchy)
+                && self.host.named.contains(&parent.join(self.name()))
+            {
+                self.add_v1(groups, hierarchy, None)?;
+            }
+        }
+        if !groups.iter().any(|g| g.version == Version::V2) && self.named_on_v2().is_some() {
+            self.add_v2(groups, &[])?;
+        }
+        Ok(())
+    }
+
+    /// The v2 group that has the shared group already, unless a limit that the caller is under lies between.
+    fn named_on_v2(&self) -> Option<&V2Node> {
+        let mut crossed = false;
+        for node in &self.host.v2_chain {
+            if crossed && !self.allow_escape {
+                return None;
+            }
+            if self.host.named.contains(&node.dir.join(self.name())) {
+                return Some(node);
+            }
+            crossed |= !node.limits.is_empty();
+        }
+        None
+    }
+
+    /// A group must hold every process of the run, so that all can be found and killed: v2 can do that at once,
+    /// v1's pids controller can stop new ones, the freezer can stop all. Where no asked limit brings one of
+    /// them, one is added.
+    fn add_tracking(&self, groups: &mut Vec<GroupPlan>) -> Result<(), Error> {
+        let serves = |g: &GroupPlan| {
+            g.version == Version::V2 || g.mounted.iter().any(|name| name == "pids" || name == "freezer")
+        };
+        if groups.iter().any(serves) {
+            return Ok(());
+        }
+        let layout = &self.host.layout;
+        if layout.v1.is_empty() {
+            return self.add_v2(groups, &[]);
+        }
+        for controller in [Controller::Pids, Controller::Freezer] {
+            if let Some(hierarchy) = layout.v1_of(controller)
+                && self.add_v1(groups, hierarchy, None).is_ok()
+            {
+                return Ok(());
+            }
+        }
+        if groups.is_empty() {
+            return Err(Error::new("no cgroup hierarchy is there to make a group in")
+                .try_this("mount -t cgroup2 cgroup2 /sys/fs/cgroup"));
+        }
+        // Any group lists its processes; a loop ends them.
+        Ok(())
+    }
+
+    /// Every v2 group counts CPU time, even where no controller is in that tree; on v1 one hierarchy does.
+    fn add_cpu_counter(&self, groups: &mut Vec<GroupPlan>) -> Result<(), Error> {
+        if groups.iter().any(|g| g.version == Version::V2) || self.add_v2(groups, &[]).is_ok() {
+            return Ok(());
+        }
+        match self.host.layout.v1_of(Controller::Cpuacct) {
+            Some(hierarchy) => self.add_v1(groups, hierarchy, Some(Controller::Cpuacct)),
+            None => Err(Error::new(
+                "nothing here counts the CPU time of a group: there is no cpuacct hierarchy and no cgroup v2",
+            )
+            .try_this("mount -t cgroup2 cgroup2 /sys/fs/cgroup")),
+        }
+    }
+
+    pub(super) fn add_v1(
+        &self,
+        groups: &mut Vec<GroupPlan>,
+        hierarchy: &Hierarchy,
+        controller: Option<Controller>,
+    ) -> Result<(), Error> {
+        let parent = self.host.v1_parent(hierarchy).map_err(|why| {
+            Error::new(format!(
+                "the caller's group in {} cannot be reached: {why}",
+                hierarchy.mount.display()
+            ))
+        })?;
+        if let Some(group) = groups.iter_mut().find(|g| g.version == Version::V1 && g.parent == parent) {
+            group.controllers.extend(controller);
+            return Ok(());
+        }
+        if hierarchy.read_only {
+            return Err(Error::new(format!("{} is mounted read-only", hierarchy.mount.display())).try_this(
+                format!(
+                    "mount -o remount,rw {} (in a container: let it have a writable one)",
+                    hierarchy.mount.display()
+                ),
+            ));
+        }
+        groups.push(GroupPlan {
+            version: Version::V1,
+            controllers: controller.into_iter().collect(),
+            mounted: hierarchy.controllers.clone(),
+            parent,
+            name: self.name(),
+            shared: self.group.is_some(),
+            named: self.named.cloned(),
+            enable: Vec::new(),
+            aside: None,
+            why: if self.given { "--cgroup-parent names it" } else { "below the caller's own group" }
+                .to_owned(),
+            writes: Vec::new(),
+            optional: Vec::new(),
+            spare: false,
+        });
+        Ok(())
+    }
+
+    pub(super) fn add_v2(&self, groups: &mut Vec<GroupPlan>, needed: &[Controller]) -> Result<(), Error> {
+        let layout = &self.host.layout;
+        let Some(hierarchy) = &layout.v2 else {
+            let names: Vec<&str> = needed.iter().map(|c| c.name()).collect();
+            let error = Error::new(match layout.name() {
+                "none" => "no cgroup file system is mounted here".to_owned(),
+                _ => format!("this machine's cgroup v1 has no {} controller", names.join(", ")),
+            });
+            return Err(match layout.name() {
+                "none" => error.try_this("mount -t cgroup2 cgroup2 /sys/fs/cgroup"),
+                _ => error.try_this("cat /proc/cgroups (a controller may be off: cgroup_disable= on the kernel's command line)"),
+            });
+        };
+        if hierarchy.read_only {
+            return Err(Error::new(format!("{} is mounted read-only", hierarchy.mount.display())).try_this(
+                format!(
+                    "mount -o remount,rw {} (in a container: let it have a writable one)",
+                    hierarchy.mount.display()
+                ),
+            ));
+        }
+        let place = match self.named_on_v2() {
+            Some(node) => place::beside(node, needed),
+            None => place::choose(self.host, needed, self.allow_escape, self.given),
+        };
+        let Place { parent, enable, step_aside, why } = place.map_err(|reasons| {
+            Error::new(format!("no place for a group: {}", reasons.join("; ")))
+                .try_this("systemd-run --user --scope -p Delegate=yes rcon ... (as root without --user), or --cgroup-parent PATH")
+        })?;
+        groups.push(GroupPlan {
+            version: Version::V2,
+            controllers: needed.to_vec(),
+            mounted: Vec::new(),
+            parent,
+            name: self.name(),
+            shared: self.group.is_some(),
+            named: self.named.cloned(),
+            enable,
+            aside: step_aside.then(|| format!("{}.self", self.name())),
+            why,
+            writes: Vec::new(),
+            optional: Vec::new(),
+            spare: false,
+        });
+        Ok(())
+    }
+
+    /// Generated names end in two hexadecimal fields, which a chosen one may do as well: the lock on the
+    /// directory, not the name, says whether somebody owns it.
+    fn name(&self) -> String {
+        match (self.group, self.named) {
+            (Some(name), _) => crate::host::group_name(name),
+            (None, Some(named)) => crate::host::group_name(&named.name),
+            (None, None) => format!("rcon-{}-{:x}", self.host.pid, (self.host.nonce >> 10) & 0xff_ffff),
+        }
+    }
+}
