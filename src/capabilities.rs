@@ -181,10 +181,9 @@ impl Sets {
 #[must_use]
 pub fn json(sets: Sets) -> serde_json::Value {
     let list = |mask| numbers(mask).map(name).collect::<Vec<_>>();
-    sets.rows()
-        .into_iter()
-        .map(|(name, mask)| (name.to_owned(), serde_json::Value::from(list(mask))))
-        .collect()
+    let mut out = serde_json::Map::new();
+    out.extend(sets.rows().into_iter().map(|(name, mask)| (name.to_owned(), list(mask).into())));
+    out.into()
 }
 
 /// uid 0 is not special at exec.

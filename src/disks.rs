@@ -11,6 +11,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use crate::error::{Error, printable};
+use crate::order;
 
 /// The disks (`MAJ:MIN`, each once) of `place`; nothing means the working directory.
 ///
@@ -44,7 +45,7 @@ pub fn resolve(root: &Path, place: Option<&str>) -> Result<Vec<String>, Error> {
 fn whole_disks(root: &Path, major: u64, minor: u64) -> Result<Vec<String>, Error> {
     let mut disks = Vec::new();
     whole(root, &format!("{major}:{minor}"), &mut disks, 0)?;
-    disks.sort();
+    order::sort_by(&mut disks, Ord::cmp);
     Ok(disks)
 }
 
@@ -67,7 +68,7 @@ fn disks_of_mount(root: &Path, mount: &str, shown: &str) -> Result<Vec<String>, 
         for number in members(root, kind, &name) {
             whole(root, &number, &mut disks, 0)?;
         }
-        disks.sort();
+        order::sort_by(&mut disks, Ord::cmp);
         return Ok(disks);
     }
     let kind = if kind.is_empty() { "no known file system" } else { kind };

@@ -10,6 +10,7 @@ use crate::cgroup::layout::{Hierarchy, Layout};
 use crate::cli::Args;
 use crate::environment::Change;
 use crate::limits::{Controller, Facts, Value};
+use crate::order;
 use crate::value::Size;
 use crate::{disks, error::Error, files};
 
@@ -234,7 +235,7 @@ fn below(root: &Path, path: &Path) -> PathBuf {
 }
 
 fn read_words(path: &Path) -> BTreeSet<String> {
-    files::text(path).unwrap_or_default().split_whitespace().map(str::to_owned).collect()
+    order::set(files::text(path).unwrap_or_default().split_whitespace().map(str::to_owned))
 }
 
 /// The caller's v2 group (or the one that `--cgroup-parent` names) and its ancestors.

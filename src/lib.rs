@@ -23,6 +23,7 @@ pub mod learn;
 pub mod limits;
 pub mod live;
 pub mod notify;
+pub mod order;
 pub mod outcome;
 pub mod passwd;
 pub mod plan;

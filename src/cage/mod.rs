@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Error;
 use crate::notify::Relay;
+use crate::order;
 use copies::Copies;
 use mounts::{Around, Builder, Wanted, Wish};
 use namespaces::{Join, Kind, Set};
@@ -323,7 +324,7 @@ pub fn plan(asked: &Asked, facts: &Facts, wait_all: bool, listen: i32) -> Result
 fn join(joins: &[Join], facts: &Facts, steps: &mut Vec<CageStep>) {
     let mut order: Vec<usize> = (0..joins.len()).collect();
     let is_user = |i: &usize| joins.get(*i).is_some_and(|join| join.kind == Kind::User);
-    order.sort_by_key(|i| is_user(i) == facts.privileged);
+    order::sort_by_key(&mut order, |i| is_user(i) == facts.privileged);
     for index in order {
         if let Some(join) = joins.get(index) {
             let path = crate::error::printable(join.path.as_os_str().as_bytes());

@@ -8,6 +8,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use super::options::{self, Opt, Takes};
 use super::{Args, apply};
 use crate::error::Error;
+use crate::order;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -167,7 +168,7 @@ fn read_rows(
             (at, option, value)
         }));
     }
-    occurrences.sort_by_key(|(at, ..)| *at);
+    order::sort_by_key(&mut occurrences, |(at, ..)| *at);
     for (_, option, value) in &occurrences {
         apply(&mut args, option, value.as_deref())?;
     }

@@ -8,6 +8,7 @@ use std::path::Path;
 use clap::{Arg, ArgMatches, Command};
 
 use crate::error::{Error, printable};
+use crate::order;
 use crate::report::{Reason, Report, time};
 use crate::value::show_bytes;
 
@@ -85,7 +86,7 @@ fn table(runs: &BTreeMap<String, Vec<Report>>) -> String {
 /// Sorted, without those that were not told.
 fn figures(reports: &[Report], figure: impl Fn(&Report) -> Option<f64>) -> Vec<f64> {
     let mut found: Vec<f64> = reports.iter().filter_map(figure).filter(|value| value.is_finite()).collect();
-    found.sort_by(f64::total_cmp);
+    order::sort_by(&mut found, f64::total_cmp);
     found
 }
 

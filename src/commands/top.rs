@@ -17,6 +17,7 @@ use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
 use super::ls::{Row, table};
 use crate::error::{Error, printable};
+use crate::order;
 use crate::runs::counters::Usage;
 use crate::runs::{find, process};
 use crate::value::Span;
@@ -64,16 +65,16 @@ impl Key {
     }
 
     /// The largest first; names in order.
-    fn sort(self, rows: &mut [Row]) {
+    fn sort(self, rows: &mut Vec<Row>) {
         let number = |value: Option<u64>| std::cmp::Reverse(value.unwrap_or(0));
         match self {
             Self::Cpu => {
-                rows.sort_by_key(|row| number(row.cpu.map(|percent| (percent * 100.0) as u64)));
+                order::sort_by_key(rows, |row| number(row.cpu.map(|percent| (percent * 100.0) as u64)));
             }
-            Self::Memory => rows.sort_by_key(|row| number(row.usage.memory)),
-            Self::Pids => rows.sort_by_key(|row| number(Some(row.usage.tasks))),
-            Self::Age => rows.sort_by_key(|row| std::cmp::Reverse(row.age)),
-            Self::Name => rows.sort_by(|a, b| a.run.name.cmp(&b.run.name)),
+            Self::Memory => order::sort_by_key(rows, |row| number(row.usage.memory)),
+            Self::Pids => order::sort_by_key(rows, |row| number(Some(row.usage.tasks))),
+            Self::Age => order::sort_by_key(rows, |row| std::cmp::Reverse(row.age)),
+            Self::Name => order::sort_by(rows, |a, b| a.run.name.cmp(&b.run.name)),
         }
     }
 }

@@ -24,6 +24,7 @@ use super::stream::{CHUNK, Stream, from_io};
 use super::tree::{Tree, open_in, split};
 use super::{Devices, UnpackOptions};
 use crate::error::{Error, printable};
+use crate::order;
 use crate::sys::xattr;
 
 /// Set-user-ID and set-group-ID.
@@ -88,7 +89,7 @@ impl<'a> Builder<'a> {
             options,
             budget,
             notes: Notes::default(),
-            directories: BTreeMap::from([(Vec::new(), PLAIN)]),
+            directories: order::map([(Vec::new(), PLAIN)]),
             written: Written::default(),
             buffer: vec![0; CHUNK],
         }

@@ -11,6 +11,7 @@ use nix::unistd::Pid;
 
 use crate::cgroup::{processes, write_at};
 use crate::error::Error;
+use crate::order;
 use crate::runs::process;
 
 /// How long a family may go on to bring forth members that are not in the group yet.
@@ -97,7 +98,7 @@ fn settle(family: &Family, targets: &[Target], moved: &mut BTreeMap<i32, u64>) -
         enter(head, targets, true)?;
         moved.insert(head.pid.as_raw(), head.started);
     }
-    let mut known: BTreeSet<(i32, u64)> = moved.iter().map(|(pid, started)| (*pid, *started)).collect();
+    let mut known = order::set(moved.iter().map(|(pid, started)| (*pid, *started)));
     if !family.recursive {
         return Ok(());
     }
@@ -135,7 +136,7 @@ fn enter(member: &Member, targets: &[Target], must: bool) -> Result<(), Error> {
     }
     // Whoever has the number now was not meant.
     if let Some(stat) = process::stat(member.pid).filter(|stat| stat.started != member.started) {
-        put_back(&BTreeMap::from([(member.pid.as_raw(), stat.started)]), targets);
+        put_back(&order::map([(member.pid.as_raw(), stat.started)]), targets);
     }
     if must { Err(Error::new(format!("process {} has just ended", member.pid))) } else { Ok(()) }
 }
@@ -162,9 +163,9 @@ fn outsiders(known: &mut BTreeSet<(i32, u64)>, targets: &[Target]) -> Vec<(i32, 
     // First who is inside, then who there is: a fork in between shows outside and is looked at again.
     let mut inside: Option<BTreeSet<i32>> = None;
     for target in targets {
-        let here: BTreeSet<i32> = processes(target.dir.as_fd()).into_iter().map(Pid::as_raw).collect();
+        let here = order::set(processes(target.dir.as_fd()).into_iter().map(Pid::as_raw));
         inside = Some(match inside {
-            Some(before) => before.intersection(&here).copied().collect(),
+            Some(before) => order::set(before.intersection(&here).copied()),
             None => here,
         });
     }
@@ -239,10 +240,9 @@ pub fn give_up(groups: crate::cgroup::Groups, targets: &[Target]) {
 pub fn move_run(run: &crate::runs::Run, targets: &[Target]) -> Result<(), Error> {
     let start = Instant::now();
     loop {
-        let mut inside: BTreeSet<Pid> =
-            targets.first().into_iter().flat_map(|t| processes(t.dir.as_fd())).collect();
+        let mut inside = order::set(targets.first().into_iter().flat_map(|t| processes(t.dir.as_fd())));
         for target in targets {
-            let here: BTreeSet<Pid> = processes(target.dir.as_fd()).into_iter().collect();
+            let here = order::set(processes(target.dir.as_fd()));
             inside.retain(|pid| here.contains(pid));
         }
         let outside: Vec<Pid> =

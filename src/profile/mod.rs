@@ -12,6 +12,7 @@ use toml::de::{DeTable, DeValue};
 use crate::cli::options::{self, Opt, Takes};
 use crate::cli::{Args, apply};
 use crate::error::{Error, printable};
+use crate::order;
 
 /// One option that a profile gives.
 #[derive(Clone, Debug)]
@@ -139,7 +140,7 @@ pub fn parse(path: &Path, text: &str, capcon: bool) -> Result<Profile, Error> {
     })?;
     let mut rows: Vec<_> = table.get_ref().iter().collect();
     // The table is sorted by key; the order of options is the file's.
-    rows.sort_by_key(|(key, _)| key.span().start);
+    order::sort_by_key(&mut rows, |(key, _)| key.span().start);
     let mut profile = Profile { extends: Vec::new(), entries: Vec::new() };
     for (key, value) in rows {
         let origin = format!("{shown}:{}", line_of(key.span().start));
@@ -220,7 +221,7 @@ pub fn all() -> Vec<(String, PathBuf)> {
             }
         }
     }
-    out.sort();
+    order::sort_by(&mut out, Ord::cmp);
     out
 }
 

@@ -395,11 +395,9 @@ fn limits(plan: &Plan, waived: &[String]) -> Vec<LimitSaid> {
             .filter(|(_, write)| write.option == asked.spelled)
             .map(|(group, write)| Applied {
                 group: group.dir().display().to_string(),
-                files: write
-                    .alternatives
-                    .iter()
-                    .map(|(file, value)| ((*file).to_owned(), value.clone()))
-                    .collect(),
+                files: crate::order::map(
+                    write.alternatives.iter().map(|(file, value)| ((*file).to_owned(), value.clone())),
+                ),
             })
             .collect();
         out.push(LimitSaid { option: asked.spelled.clone(), applied });

@@ -26,6 +26,7 @@ use crate::cgroup::layout::Layout;
 use crate::cgroup::{MODE, children, open_child, open_dir, processes};
 use crate::error::{Error, printable};
 use crate::limits::{Controller, Version};
+use crate::order;
 use locks::Locks;
 pub use name::{Asked, Name};
 pub use select::{matching, one};
@@ -159,7 +160,7 @@ pub fn find() -> Result<Vec<Run>, Error> {
     for run in &mut runs {
         run.held = run.held || !run.wrappers.is_empty();
     }
-    runs.sort_by(|a, b| a.name.cmp(&b.name));
+    order::sort_by(&mut runs, |a, b| a.name.cmp(&b.name));
     Ok(runs)
 }
 
@@ -180,7 +181,7 @@ pub fn again(run: &Run) -> Result<Run, Error> {
 /// # Errors
 /// As [`find`].
 pub fn taken() -> Result<BTreeSet<OsString>, Error> {
-    Ok(find()?.into_iter().filter(|run| !run.is_stale()).map(|run| run.name).collect())
+    Ok(order::set(find()?.into_iter().filter(|run| !run.is_stale()).map(|run| run.name)))
 }
 
 /// Is the directory, by name and mark, one that rcon has made?
@@ -286,7 +287,7 @@ pub fn processes_now(run: &Run) -> BTreeSet<Pid> {
     for dir in run.dirs.iter().filter_map(|dir| dir.open().ok()) {
         gather(dir.as_fd(), &mut list);
     }
-    list.into_iter().map(Pid::from_raw).collect()
+    order::set(list.into_iter().map(Pid::from_raw))
 }
 
 /// The command itself: the wrapper's child in the run, or, where the init of a pid namespace stands between them,
@@ -348,7 +349,7 @@ fn belong_together(a: &Found, b: &Found) -> bool {
 }
 
 fn assemble(mut parts: Vec<Found>) -> Option<Run> {
-    parts.sort_by_key(|part| part.hierarchy);
+    order::sort_by_key(&mut parts, |part| part.hierarchy);
     let name = parts.first()?.name.clone();
     let mut run = Run { name, dirs: Vec::new(), wrappers: Vec::new(), held: false, processes: Vec::new() };
     for part in parts {
