@@ -28,20 +28,39 @@ fn headers(elf: &[u8]) -> (Vec<u32>, Vec<usize>) {
     (types, tags)
 }
 
+const PT_LOAD: u32 = 1;
+const PT_INTERP: u32 = 3;
+const DT_NEEDED: usize = 1;
+
 /// A system without a C library, or with an older one, runs it.
 #[test]
 #[cfg(all(target_endian = "little", target_pointer_width = "64"))]
 fn the_binary_is_static() {
-    const PT_LOAD: u32 = 1;
-    const PT_INTERP: u32 = 3;
-    const DT_NEEDED: usize = 1;
-    let (types, tags) = headers(&fs::read(env!("CARGO_BIN_EXE_rcon")).expect("the binary"));
-    assert!(types.contains(&PT_LOAD), "{types:?}");
-    assert!(!types.contains(&PT_INTERP), "it asks for a dynamic loader");
-    assert!(!tags.contains(&DT_NEEDED), "it needs shared libraries");
+    is_static(&fs::read(env!("CARGO_BIN_EXE_rcon")).expect("the binary"));
     // The test would see it: the shell that every system has is linked dynamically, or statically like ours.
     let (types, tags) = headers(&fs::read("/bin/sh").expect("/bin/sh"));
     assert_eq!(types.contains(&PT_INTERP), tags.contains(&DT_NEEDED));
+}
+
+fn is_static(elf: &[u8]) {
+    let (types, tags) = headers(elf);
+    assert!(types.contains(&PT_LOAD), "{types:?}");
+    assert!(!types.contains(&PT_INTERP), "it asks for a dynamic loader");
+    assert!(!tags.contains(&DT_NEEDED), "it needs shared libraries");
+}
+
+/// What is installed: small enough to be copied anywhere, and linked as the one above although by other means.
+#[test]
+#[ignore = "needs the release binary of these sources: cargo build --release"]
+#[cfg(all(target_endian = "little", target_pointer_width = "64"))]
+fn the_release_binary_is_static_and_within_its_budget() {
+    const BUDGET: usize = 5 * 1024 * 1024 / 2;
+    let built = Path::new(env!("CARGO_BIN_EXE_rcon")).parent().expect("a directory");
+    let path = built.with_file_name("release").join("rcon");
+    let elf = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    is_static(&elf);
+    assert!(elf.len() <= BUDGET, "{} bytes of {BUDGET}", elf.len());
+    println!("{} bytes of {BUDGET}", elf.len());
 }
 
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {

@@ -110,8 +110,18 @@ fn mutated(places: &Places, mutation: &Mutation) -> Result<()> {
     let copy = places.lab.join("mutant");
     fs::remove_dir_all(copy.join("project")).ok();
     make(&copy.join("project"))?;
-    for part in [".cargo", "Cargo.toml", "Cargo.lock", "src", "tests", "benches", "completions", "README.md"]
-    {
+    for part in [
+        ".cargo",
+        "Cargo.toml",
+        "Cargo.lock",
+        "build.rs",
+        "link.ld",
+        "src",
+        "tests",
+        "benches",
+        "completions",
+        "README.md",
+    ] {
         if places.project.join(part).exists() {
             capture(Command::new("cp").arg("-a").arg(places.project.join(part)).arg(copy.join("project")))?;
         }
