@@ -26,6 +26,12 @@ pub fn sort_by_key<T, K: Ord>(list: &mut Vec<T>, key: impl Fn(&T) -> K) {
     sort_by(list, |a, b| key(a).cmp(&key(b)));
 }
 
+/// Sorts, and keeps one of equal ones.
+pub fn unique<T: Ord>(list: &mut Vec<T>) {
+    sort_by(list, T::cmp);
+    list.dedup();
+}
+
 /// A set of these.
 pub fn set<T: Ord>(items: impl IntoIterator<Item = T>) -> BTreeSet<T> {
     let mut set = BTreeSet::new();

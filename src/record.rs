@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::cgroup::Groups;
 use crate::limits::{Controller, Version};
@@ -144,7 +145,7 @@ fn moved(fd: &OwnedFd, version: Version) -> Option<(u64, u64)> {
 }
 
 /// A record as a file: one object, columns as arrays.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[allow(missing_docs)]
 pub struct Record {
     pub record_version: u32,
@@ -160,7 +161,7 @@ pub struct Record {
 }
 
 /// The limits that were asked for, as lines in a plot.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[allow(missing_docs)]
 pub struct Limits {
     pub cpus: Option<f64>,
@@ -190,9 +191,44 @@ impl Record {
         }
     }
 
+    /// From a file's content.
+    ///
+    /// # Errors
+    /// What it lacks.
+    pub fn read(text: &[u8]) -> Result<Self, String> {
+        let value: Value = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+        let limits = &value["limits"];
+        let word = |name: &str, of: &Value| of.as_str().map(str::to_owned).ok_or(format!("no {name}"));
+        let record = Self {
+            record_version: 1,
+            command: list(&value, "command")?
+                .iter()
+                .map(|one| word("command", one))
+                .collect::<Result<_, _>>()?,
+            started_at: word("started_at", &value["started_at"])?,
+            limits: Limits {
+                cpus: limits["cpus"].as_f64(),
+                memory_bytes: limits["memory_bytes"].as_u64(),
+                pids: limits["pids"].as_u64(),
+            },
+            seconds: numbers(&value, "seconds", Value::as_f64)?
+                .into_iter()
+                .map(|at| at.unwrap_or(-1.0))
+                .collect(),
+            cpu_seconds: numbers(&value, "cpu_seconds", Value::as_f64)?,
+            memory_bytes: numbers(&value, "memory_bytes", Value::as_u64)?,
+            pids: numbers(&value, "pids", Value::as_u64)?,
+            read_bytes: numbers(&value, "read_bytes", Value::as_u64)?,
+            written_bytes: numbers(&value, "written_bytes", Value::as_u64)?,
+        };
+        if value["record_version"] != 1 {
+            return Err("its record_version is not 1".to_owned());
+        }
+        record.is_sound().then_some(record).ok_or_else(|| "its columns do not fit".to_owned())
+    }
+
     /// All columns are equally long, and time runs forward.
-    #[must_use]
-    pub fn is_sound(&self) -> bool {
+    fn is_sound(&self) -> bool {
         let length = self.seconds.len();
         let columns = [
             self.memory_bytes.len(),
@@ -205,6 +241,15 @@ impl Record {
             && self.seconds.iter().all(|at| at.is_finite() && *at >= 0.0)
             && self.seconds.is_sorted()
     }
+}
+
+fn list<'a>(value: &'a Value, name: &str) -> Result<&'a Vec<Value>, String> {
+    value[name].as_array().ok_or_else(|| format!("no {name}"))
+}
+
+/// Not a number: not told.
+fn numbers<T>(value: &Value, name: &str, of: fn(&Value) -> Option<T>) -> Result<Vec<Option<T>>, String> {
+    Ok(list(value, name)?.iter().map(of).collect())
 }
 
 #[cfg(test)]

@@ -264,7 +264,7 @@ impl FromStr for List {
             }
             ranges.push((first, last));
         }
-        ranges.sort_unstable();
+        crate::order::sort_by(&mut ranges, Ord::cmp);
         let mut joined: Vec<(u32, u32)> = Vec::with_capacity(ranges.len());
         for (first, last) in ranges {
             match joined.last_mut() {

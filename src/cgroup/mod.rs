@@ -498,8 +498,7 @@ fn mark(controller: Controller) -> std::ffi::CString {
 pub(crate) fn take_back(parent: BorrowedFd, enabled: &mut Vec<Controller>, except: Option<&str>) {
     let notes = crate::sys::xattr::list(parent).unwrap_or_default();
     enabled.extend(Controller::ALL.into_iter().filter(|controller| notes.contains(&mark(*controller))));
-    enabled.sort_unstable();
-    enabled.dedup();
+    crate::order::unique(enabled);
     if enabled.is_empty()
         || crate::sys::try_lock(parent, true).is_err()
         || tree::has_limited_children(parent, except)

@@ -6,10 +6,10 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use clap::{Arg, ArgMatches, Command};
+use serde_json::Value;
 
 use crate::error::{Error, printable};
-use crate::order;
-use crate::report::{Reason, Report, time};
+use crate::report::time;
 use crate::value::show_bytes;
 
 pub(super) fn command() -> Command {
@@ -25,16 +25,16 @@ pub(super) fn command() -> Command {
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Result<i32, Error> {
-    let mut runs: BTreeMap<String, Vec<Report>> = BTreeMap::new();
+    let mut runs: BTreeMap<String, Vec<Past>> = BTreeMap::new();
     let mut others = 0;
     for file in matches.get_many::<OsString>("FILE").into_iter().flatten() {
         let shown = printable(file.as_encoded_bytes());
         let bytes = crate::files::read(Path::new(file))
             .map_err(|e| Error::new(format!("cannot read {shown}")).errno(e))?;
         for line in bytes.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
-            match serde_json::from_slice::<Report>(line) {
-                Ok(report) => runs.entry(report.command.join(" ")).or_default().push(report),
-                Err(_) => others += 1,
+            match serde_json::from_slice(line).ok().and_then(|line| Past::read(&line)) {
+                Some((command, past)) => runs.entry(command).or_default().push(past),
+                None => others += 1,
             }
         }
     }
@@ -46,16 +46,50 @@ pub(super) fn run(matches: &ArgMatches) -> Result<i32, Error> {
     Ok(0)
 }
 
+/// What a report tells that a history needs. Read by hand: a table of all fields of a report would weigh ten times
+/// as much, and refuse reports of later versions.
+struct Past {
+    failed: bool,
+    out_of_memory: bool,
+    seconds: f64,
+    cpus: Option<f64>,
+    memory: Option<f64>,
+    tasks: Option<f64>,
+}
+
+impl Past {
+    /// With the command; nothing if it is no report.
+    fn read(report: &Value) -> Option<(String, Self)> {
+        let words = report["command"].as_array()?.iter().map(Value::as_str).collect::<Option<Vec<_>>>()?;
+        let seconds = report["wall_seconds"].as_f64()?;
+        // CPU time per time that the run would have taken without a quota.
+        let cpus = report["cpu"]["used_seconds"]
+            .as_f64()
+            .filter(|_| seconds >= 0.01)
+            .map(|used| (used + report["cpu"]["throttled_seconds"].as_f64().unwrap_or(0.0)) / seconds);
+        let past = Self {
+            failed: report["status"].as_i64()? != 0,
+            out_of_memory: report["reason"].as_str()? == "oom-killed"
+                || report["memory"]["oom_kills"].as_u64().unwrap_or(0) > 0,
+            seconds,
+            cpus,
+            memory: report["memory"]["peak_bytes"].as_f64(),
+            tasks: report["pids"]["peak"].as_f64(),
+        };
+        report["schema_version"].as_u64().map(|_| (words.join(" "), past))
+    }
+}
+
 /// One row for each command: median and peak, and the advice.
-fn table(runs: &BTreeMap<String, Vec<Report>>) -> String {
+fn table(runs: &BTreeMap<String, Vec<Past>>) -> String {
     let mut rows =
         vec![["COMMAND", "RUNS", "FAILED", "TIME", "CPU", "MEMORY", "TASKS", "ADVICE"].map(str::to_owned)];
     for (command, reports) in runs {
-        let seconds = figures(reports, |report| Some(report.wall_seconds));
-        let cpu = figures(reports, cpus);
-        let memory = figures(reports, |report| report.memory.peak_bytes.map(|n| n as f64));
-        let tasks = figures(reports, |report| report.pids.peak.map(|n| n as f64));
-        let failed = reports.iter().filter(|report| report.status != 0).count();
+        let seconds = figures(reports, |past| Some(past.seconds));
+        let cpu = figures(reports, |past| past.cpus);
+        let memory = figures(reports, |past| past.memory);
+        let tasks = figures(reports, |past| past.tasks);
+        let failed = reports.iter().filter(|past| past.failed).count();
         rows.push([
             command.chars().take(40).collect(),
             reports.len().to_string(),
@@ -84,14 +118,14 @@ fn table(runs: &BTreeMap<String, Vec<Report>>) -> String {
 }
 
 /// Sorted, without those that were not told.
-fn figures(reports: &[Report], figure: impl Fn(&Report) -> Option<f64>) -> Vec<f64> {
-    let mut found: Vec<f64> = reports.iter().filter_map(figure).filter(|value| value.is_finite()).collect();
-    order::sort_by(&mut found, f64::total_cmp);
+fn figures(reports: &[Past], figure: fn(&Past) -> Option<f64>) -> Vec<f64> {
+    let mut found: Vec<f64> = reports.iter().filter_map(figure).collect();
+    crate::order::sort_by(&mut found, f64::total_cmp);
     found
 }
 
 /// Median and peak.
-fn shown(sorted: &[f64], show: impl Fn(f64) -> String) -> String {
+fn shown(sorted: &[f64], show: fn(f64) -> String) -> String {
     match (sorted.get(sorted.len() / 2), sorted.last()) {
         (Some(median), Some(peak)) if sorted.len() > 1 => format!("{} / {}", show(*median), show(*peak)),
         (Some(only), _) => show(*only),
@@ -99,20 +133,12 @@ fn shown(sorted: &[f64], show: impl Fn(f64) -> String) -> String {
     }
 }
 
-/// CPU time per time that the run would have taken without a quota.
-fn cpus(report: &Report) -> Option<f64> {
-    let wanted = report.cpu.used_seconds? + report.cpu.throttled_seconds.unwrap_or(0.0);
-    (report.wall_seconds >= 0.01).then(|| wanted / report.wall_seconds)
-}
-
 /// The most that any run wanted, and a fifth more. A run that was killed for want of memory wanted more than is
 /// known.
-fn advice(reports: &[Report], cpu: &[f64], memory: &[f64], tasks: &[f64]) -> String {
+fn advice(reports: &[Past], cpu: &[f64], memory: &[f64], tasks: &[f64]) -> String {
     let mut words = Vec::new();
     if let Some(most) = memory.last() {
-        let killed =
-            reports.iter().any(|r| r.reason == Reason::OomKilled || r.memory.oom_kills.unwrap_or(0) > 0);
-        let factor = if killed { 2.0 } else { 1.2 };
+        let factor = if reports.iter().any(|past| past.out_of_memory) { 2.0 } else { 1.2 };
         words.push(format!("--mem {}M", step(most * factor / f64::from(1 << 20)).max(4)));
     }
     if let Some(most) = cpu.last() {

@@ -48,15 +48,10 @@ pub(super) fn run(matches: &ArgMatches) -> Result<i32, Error> {
 fn read(file: &Path) -> Result<Record, Error> {
     let shown = printable(file.as_os_str().as_encoded_bytes());
     let bytes = crate::files::read(file).map_err(|e| Error::new(format!("cannot read {shown}")).errno(e))?;
-    let record: Record = serde_json::from_slice(&bytes).map_err(|error| {
+    Record::read(&bytes).map_err(|error| {
         Error::new(format!("{shown} is no record: {error}"))
             .try_this("rcon --record run.json -- cmd; rcon plot run.json")
-    })?;
-    if record.is_sound() {
-        Ok(record)
-    } else {
-        Err(Error::new(format!("{shown} is no record: its columns do not fit")))
-    }
+    })
 }
 
 /// The terminal's, or what COLUMNS says, or 80.

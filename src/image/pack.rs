@@ -169,7 +169,7 @@ impl Packer<'_> {
                 inside.push(if path.is_empty() { name.to_vec() } else { [path, name].join(&b'/') });
             }
         }
-        inside.sort_unstable();
+        crate::order::sort_by(&mut inside, Ord::cmp);
         Ok(inside)
     }
 

@@ -8,7 +8,7 @@ mod text;
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 pub(crate) use text::time;
 
 use crate::cli::{Args, Format};
@@ -28,7 +28,7 @@ pub const SCHEMA_VERSION: u32 = 1;
 pub const SCHEMA: &str = include_str!("schema.json");
 
 /// Why it ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
     /// By itself.
@@ -48,7 +48,7 @@ pub enum Reason {
 }
 
 /// The whole report, as it is in JSON. Units stand in the names.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[allow(missing_docs)] // each field is described in schema.json
 pub struct Report {
     pub schema_version: u32,
@@ -71,14 +71,14 @@ pub struct Report {
     pub cpu: Cpu,
     pub memory: Memory,
     pub pids: Pids,
-    pub io: Option<Vec<Disk>>,
+    pub io: Option<Vec<DiskUsage>>,
     pub pressure: Option<Waits>,
     pub missing: BTreeMap<String, String>,
     pub diagnosis: Vec<String>,
     pub left_behind: Vec<String>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[allow(missing_docs)]
 pub struct HostName {
     pub name: String,
@@ -86,7 +86,7 @@ pub struct HostName {
     pub layout: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[allow(missing_docs)]
 pub struct EndedBy {
     pub what: String,
@@ -94,21 +94,21 @@ pub struct EndedBy {
     pub killed: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[allow(missing_docs)]
 pub struct LimitSaid {
     pub option: String,
     pub applied: Vec<Applied>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[allow(missing_docs)]
 pub struct Applied {
     pub group: String,
     pub files: BTreeMap<String, String>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[allow(missing_docs)]
 pub struct Cpu {
     pub used_seconds: Option<f64>,
@@ -120,7 +120,7 @@ pub struct Cpu {
     pub throttled_seconds: Option<f64>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[allow(missing_docs)]
 pub struct Memory {
     pub peak_bytes: Option<u64>,
@@ -128,11 +128,10 @@ pub struct Memory {
     pub limit_hits: Option<u64>,
     pub oom_kills: Option<u64>,
     pub swap_peak_bytes: Option<u64>,
-    #[serde(default)]
     pub grown: Vec<Grown>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[allow(missing_docs)]
 pub struct Grown {
     pub at_seconds: f64,
@@ -140,7 +139,7 @@ pub struct Grown {
     pub to_bytes: u64,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[allow(missing_docs)]
 pub struct Pids {
     pub peak: Option<u64>,
@@ -148,18 +147,7 @@ pub struct Pids {
     pub refused_forks: Option<u64>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[allow(missing_docs)]
-pub struct Disk {
-    pub device: String,
-    pub name: Option<String>,
-    pub read_bytes: u64,
-    pub written_bytes: u64,
-    pub reads: u64,
-    pub writes: u64,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[allow(missing_docs)]
 pub struct Waits {
     pub cpu_some_seconds: f64,
@@ -315,8 +303,7 @@ impl Report {
             },
             refused_forks: missing.take("pids.refused_forks", &usage.forks_refused),
         };
-        let disks: Option<Vec<DiskUsage>> = missing.take("io", &usage.io);
-        self.io = disks.map(|disks| disks.into_iter().map(Disk::from).collect());
+        self.io = missing.take("io", &usage.io);
         let pressure: Option<Pressure> = missing.take("pressure", &usage.pressure);
         self.pressure = pressure.map(|p| Waits {
             cpu_some_seconds: seconds(p.cpu_some),
@@ -441,12 +428,5 @@ impl HostName {
 impl From<&Growth> for Grown {
     fn from(step: &Growth) -> Self {
         Self { at_seconds: step.at.as_secs_f64(), from_bytes: step.from, to_bytes: step.to }
-    }
-}
-
-impl From<DiskUsage> for Disk {
-    fn from(disk: DiskUsage) -> Self {
-        let DiskUsage { device, name, read_bytes, written_bytes, reads, writes } = disk;
-        Self { device, name, read_bytes, written_bytes, reads, writes }
     }
 }

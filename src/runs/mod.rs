@@ -358,10 +358,8 @@ fn assemble(mut parts: Vec<Found>) -> Option<Run> {
         run.wrappers.extend(part.wrappers);
         run.processes.extend(part.processes);
     }
-    run.wrappers.sort_unstable();
-    run.wrappers.dedup();
-    run.processes.sort_unstable();
-    run.processes.dedup();
+    order::unique(&mut run.wrappers);
+    order::unique(&mut run.processes);
     Some(run)
 }
 

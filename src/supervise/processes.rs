@@ -53,8 +53,7 @@ fn members(running: &Running) -> Vec<Pid> {
         at += 1;
     }
     found.extend(running.groups.processes());
-    found.sort_unstable();
-    found.dedup();
+    crate::order::unique(&mut found);
     if running.news.is_some() {
         // The init would pass the signal on to the command, which gets it itself.
         found.retain(|pid| *pid != running.pid);
