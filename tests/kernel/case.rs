@@ -17,6 +17,11 @@ impl Case {
         Self { name, needs, run }
     }
 
+    /// The part of its name before `::`.
+    pub(crate) fn module(&self) -> &'static str {
+        self.name.split("::").next().unwrap_or_default()
+    }
+
     pub(crate) fn into_trial(self) -> Trial {
         Trial::ignorable_test(self.name, move || self.judge())
     }

@@ -9,7 +9,21 @@ pub(crate) struct Guest {
     pub(crate) layout: Layout,
     /// Needs (tests/kernel/needs.rs) that are met here: if one is not, its cases fail instead of being skipped.
     pub(crate) must: &'static str,
+    /// What it runs where time is short.
+    pub(crate) share: Share,
 }
+
+/// The cases that a guest runs where time is short: in `cargo xtask test`, unless it is told `--all`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Share {
+    /// Every case.
+    All,
+    /// Every case on which the cgroup layout has an influence: not the modules of [`ELSEWHERE`].
+    Layout,
+}
+
+/// Modules of cases for which one layout is as good as another: guests with [`Share::All`] run them.
+const ELSEWHERE: &str = "harness privileges cage escape notify profiles shells image";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Machine {
@@ -84,6 +98,7 @@ pub(crate) static GUESTS: &[Guest] = &[
         machine: Machine::Host,
         layout: Layout::Given,
         must: "host",
+        share: Share::All,
     },
     Guest {
         name: "uml-v2",
@@ -91,6 +106,7 @@ pub(crate) static GUESTS: &[Guest] = &[
         machine: Machine::Uml,
         layout: Layout::V2,
         must: "lab root v2:cpu v2:memory v2:pids v2:io cgroup-kill userns disk",
+        share: Share::All,
     },
     Guest {
         name: "6.1-v2",
@@ -98,6 +114,7 @@ pub(crate) static GUESTS: &[Guest] = &[
         machine: Machine::Qemu(Kernel::V6_1, ""),
         layout: Layout::V2,
         must: V2_ALL,
+        share: Share::Layout,
     },
     Guest {
         name: "6.12-v2",
@@ -105,6 +122,7 @@ pub(crate) static GUESTS: &[Guest] = &[
         machine: Machine::Qemu(Kernel::V6_12, ""),
         layout: Layout::V2,
         must: V2_ALL,
+        share: Share::All,
     },
     Guest {
         name: "6.12-v2-leaf",
@@ -112,6 +130,7 @@ pub(crate) static GUESTS: &[Guest] = &[
         machine: Machine::Qemu(Kernel::V6_12, ""),
         layout: Layout::V2Leaf,
         must: V2_ALL,
+        share: Share::Layout,
     },
     Guest {
         name: "6.1-v1",
@@ -119,6 +138,7 @@ pub(crate) static GUESTS: &[Guest] = &[
         machine: Machine::Qemu(Kernel::V6_1, ""),
         layout: Layout::V1Separate,
         must: V1_ALL,
+        share: Share::All,
     },
     Guest {
         name: "6.1-v1-joined",
@@ -126,6 +146,7 @@ pub(crate) static GUESTS: &[Guest] = &[
         machine: Machine::Qemu(Kernel::V6_1, ""),
         layout: Layout::V1Joined,
         must: V1_ALL,
+        share: Share::Layout,
     },
     Guest {
         name: "6.1-hybrid",
@@ -133,6 +154,7 @@ pub(crate) static GUESTS: &[Guest] = &[
         machine: Machine::Qemu(Kernel::V6_1, ""),
         layout: Layout::Hybrid,
         must: "lab root hybrid v1:cpu v1:memory v1:pids v1:blkio no-v2:memory cgroup-kill",
+        share: Share::Layout,
     },
     Guest {
         name: "6.1-mixed",
@@ -140,6 +162,7 @@ pub(crate) static GUESTS: &[Guest] = &[
         machine: Machine::Qemu(Kernel::V6_1, ""),
         layout: Layout::Mixed,
         must: "lab root hybrid v1:memory no-v2:memory v2:cpu v2:pids v2:io v2:cpuset",
+        share: Share::Layout,
     },
     Guest {
         name: "6.12-v1",
@@ -147,6 +170,7 @@ pub(crate) static GUESTS: &[Guest] = &[
         machine: Machine::Qemu(Kernel::V6_12, ""),
         layout: Layout::V1Separate,
         must: "lab root v1:cpu v1:pids v1:blkio no-controller:memory no-controller:cpuset",
+        share: Share::All,
     },
     Guest {
         name: "6.1-container",
@@ -154,6 +178,7 @@ pub(crate) static GUESTS: &[Guest] = &[
         machine: Machine::Qemu(Kernel::V6_1, ""),
         layout: Layout::Container,
         must: "lab root v2:cpu v2:memory v2:pids",
+        share: Share::Layout,
     },
     Guest {
         name: "6.12-container-busy",
@@ -161,6 +186,7 @@ pub(crate) static GUESTS: &[Guest] = &[
         machine: Machine::Qemu(Kernel::V6_12, ""),
         layout: Layout::ContainerBusy,
         must: "lab root no-place:memory no-place:cpu",
+        share: Share::All,
     },
     Guest {
         name: "6.1-user-delegated",
@@ -168,6 +194,7 @@ pub(crate) static GUESTS: &[Guest] = &[
         machine: Machine::Qemu(Kernel::V6_1, ""),
         layout: Layout::Delegated,
         must: "lab non-root v2:cpu v2:memory v2:pids userns",
+        share: Share::All,
     },
     Guest {
         name: "6.12-user",
@@ -175,6 +202,7 @@ pub(crate) static GUESTS: &[Guest] = &[
         machine: Machine::Qemu(Kernel::V6_12, ""),
         layout: Layout::Undelegated,
         must: "lab non-root no-place:memory userns",
+        share: Share::All,
     },
     Guest {
         name: "6.1-read-only",
@@ -182,6 +210,7 @@ pub(crate) static GUESTS: &[Guest] = &[
         machine: Machine::Qemu(Kernel::V6_1, ""),
         layout: Layout::ReadOnly,
         must: "lab root read-only-cgroupfs",
+        share: Share::All,
     },
     Guest {
         name: "6.12-no-cgroupfs",
@@ -189,6 +218,7 @@ pub(crate) static GUESTS: &[Guest] = &[
         machine: Machine::Qemu(Kernel::V6_12, ""),
         layout: Layout::Nothing,
         must: "lab root no-cgroupfs",
+        share: Share::All,
     },
     Guest {
         name: "6.1-no-memory",
@@ -196,6 +226,7 @@ pub(crate) static GUESTS: &[Guest] = &[
         machine: Machine::Qemu(Kernel::V6_1, "cgroup_disable=memory"),
         layout: Layout::V2,
         must: "lab root no-controller:memory v2:cpu v2:pids v2:io",
+        share: Share::Layout,
     },
     Guest {
         name: "systemd-service",
@@ -203,6 +234,7 @@ pub(crate) static GUESTS: &[Guest] = &[
         machine: Machine::Qemu(Kernel::V6_1, ""),
         layout: Layout::Systemd(Unit::Service),
         must: "lab root systemd",
+        share: Share::Layout,
     },
     Guest {
         name: "systemd-delegate",
@@ -210,6 +242,7 @@ pub(crate) static GUESTS: &[Guest] = &[
         machine: Machine::Qemu(Kernel::V6_1, ""),
         layout: Layout::Systemd(Unit::Delegate),
         must: "lab root systemd v2:cpu v2:memory v2:pids",
+        share: Share::Layout,
     },
     Guest {
         name: "systemd-timer",
@@ -217,6 +250,7 @@ pub(crate) static GUESTS: &[Guest] = &[
         machine: Machine::Qemu(Kernel::V6_12, ""),
         layout: Layout::Systemd(Unit::Timer),
         must: "lab root systemd",
+        share: Share::Layout,
     },
     Guest {
         name: "systemd-user",
@@ -224,6 +258,7 @@ pub(crate) static GUESTS: &[Guest] = &[
         machine: Machine::Qemu(Kernel::V6_1, ""),
         layout: Layout::Systemd(Unit::User),
         must: "lab non-root systemd",
+        share: Share::All,
     },
 ];
 
@@ -234,6 +269,14 @@ impl Guest {
 
     pub(crate) fn has_systemd(&self) -> bool {
         matches!(self.layout, Layout::Systemd(_))
+    }
+
+    /// Modules that it leaves out where time is short.
+    pub(crate) fn leaves_out(&self) -> &'static str {
+        match self.share {
+            Share::All => "",
+            Share::Layout => ELSEWHERE,
+        }
     }
 
     /// The user that the tests run as.

@@ -39,6 +39,10 @@ fn command() -> Command {
         .arg(switch("selftest", "See the lab notice broken guests and broken limits"));
     let test = Command::new("test")
         .about("Run every test: on this machine, then in the kernel lab")
+        .arg(switch(
+            "all",
+            "Every case in every guest, also those that a guest of another layout runs as well",
+        ))
         .arg(switch("require-lab", "Fail, rather than skip the lab, where its packages are missing"));
     Command::new("xtask")
         .bin_name("cargo xtask")

@@ -4,6 +4,7 @@ use crate::{
     Result,
     guest::{JOB, Job, Kind},
     guests::{Guest, Machine},
+    lab::Order,
     prepare::{Places, cpio::Archive},
 };
 use serde_json::Value;
@@ -57,8 +58,12 @@ impl Payload {
     }
 
     /// What a guest is told to do.
-    pub(crate) fn job(&self, places: &Places, guest: &Guest, kind: Kind, filter: Option<&str>) -> Job {
+    pub(crate) fn job(&self, places: &Places, guest: &Guest, kind: Kind, order: &Order<'_>) -> Job {
         let mut environment: Vec<(String, String)> = vec![("RCON_MUST".into(), guest.must.to_owned())];
+        if !order.all {
+            environment.push(("RCON_LEAVE_OUT".into(), guest.leaves_out().to_owned()));
+        }
+        environment.extend(order.environment.iter().cloned());
         if guest.machine != Machine::Host {
             let bin = self.rcon.parent().unwrap_or(Path::new("/")).display();
             environment.extend([
@@ -73,7 +78,7 @@ impl Payload {
             ]);
         }
         let mut arguments = vec!["--color=never".to_owned()];
-        arguments.extend(filter.map(str::to_owned));
+        arguments.extend(order.filter.map(str::to_owned));
         Job {
             guest: guest.name.to_owned(),
             kind,

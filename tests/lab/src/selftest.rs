@@ -78,6 +78,7 @@ pub(crate) fn main(places: &Places) -> Result<bool> {
 fn wrecked(places: &Places, (what, sabotage, words, sign): &Wreck) -> Result<()> {
     println!("\nselftest: {what}");
     let order = Order {
+        all: true,
         guests: vec![Guest::named("6.1-v2").ok_or("no such guest")?],
         jobs: 1,
         time_limit: Duration::from_secs(if *sabotage == "hang" { 20 } else { 120 }),

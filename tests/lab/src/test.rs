@@ -19,7 +19,7 @@ use std::{
 pub(crate) fn main(args: &ArgMatches) -> Result<bool> {
     let places = Places::find()?;
     let (mut counts, here) = on_this_machine(&places)?;
-    let mut order = Order::from(args);
+    let mut order = Order { all: args.get_flag("all"), ..Order::from(args) };
     let guests = order.guests.len();
     order.guests.retain(|guest| guest.machine != Machine::Host); // its results are here already
     let missing = packages::missing(&order.guests);
@@ -35,7 +35,7 @@ pub(crate) fn main(args: &ArgMatches) -> Result<bool> {
     } else {
         let mut results = lab::run(&places, &order)?;
         results.insert(0, here);
-        let (in_guests, all_well) = conclude(&places, &order, &results)?;
+        let (in_guests, all_well) = conclude(&places, &results)?;
         // this machine's cases are in both
         let twice = results[0].counts();
         counts += in_guests;
