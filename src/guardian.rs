@@ -145,8 +145,7 @@ pub fn split(line: &Line) -> Result<(Keeper, Signals), Error> {
     if front_is_dead() {
         sys::leave(125);
     }
-    let signals = taken.into_messages().map_err(|e| failed("cannot take signals as messages", e))?;
-    Ok((Keeper { front, on_death: OnDeath::default() }, signals))
+    Ok((Keeper { front, on_death: OnDeath::default() }, taken.into_messages()))
 }
 
 impl Keeper {

@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use crate::cgroup::layout::{Hierarchy, Layout};
+use crate::cgroup::usual;
 use crate::cli::Args;
 use crate::environment::Change;
 use crate::limits::{Controller, Facts, Value};
@@ -91,7 +92,7 @@ impl Host {
     /// # Errors
     /// An I/O rule's place that is no disk; `/proc` that cannot be read.
     pub fn read(root: &Path, args: &Args) -> Result<Self, Error> {
-        Self::around(root, args, || read_layout(root))
+        Self::around(root, args, || read_layout(root, args))
     }
 
     /// The same, around a place in the hierarchies that need not be the caller's own.
@@ -220,7 +221,12 @@ fn read_env_file(path: &Path) -> Result<Vec<Change>, Error> {
     crate::environment::parse_file(&text).map_err(|why| Error::new(why).option(&option))
 }
 
-fn read_layout(root: &Path) -> Result<Layout, Error> {
+fn read_layout(root: &Path, args: &Args) -> Result<Layout, Error> {
+    if root == Path::new("/")
+        && let Some(layout) = args.needs_no_other_hierarchies().and_then(|wanted| usual::layout(&wanted))
+    {
+        return Ok(layout);
+    }
     let read = |path: &str| {
         files::read(&root.join(path)).map_err(|errno| {
             Error::new(format!("cannot read /{path}")).errno(errno).try_this("mount -t proc proc /proc")

@@ -10,5 +10,7 @@
 #[unsafe(no_mangle)]
 extern "C" fn main(argc: std::ffi::c_int, argv: *const *const std::ffi::c_char) -> std::ffi::c_int {
     // SAFETY: these are what the C start-up code gave us.
-    rcon::main(unsafe { rcon::sys::arguments(argc, argv) })
+    let status = rcon::main(unsafe { rcon::sys::arguments(argc, argv) });
+    // Nothing is buffered, and nobody has asked to be called at exit.
+    rcon::sys::leave(status)
 }

@@ -67,6 +67,9 @@ pub fn start(plan: &mut Plan, signals: Signals) -> Result<Running, Error> {
         crate::say(&format!("rcon: going on without {one}"));
     }
     let watch = Watch::prepare(plan, &groups)?;
+    if watch.fds().next().is_some() {
+        signals.open().map_err(no_messages)?;
+    }
     let baseline = (plan.receipt.counts() && groups.shared()).then(|| Usage::read(&groups, &plan.counting));
     let (started, started_at) = (Instant::now(), SystemTime::now());
     let pid = match launch(plan, &groups, &signals, true) {
@@ -119,6 +122,10 @@ fn environment(plan: &Plan) -> sys::Vector<'_> {
     }
 }
 
+fn no_messages(errno: Errno) -> Error {
+    Error::new("cannot take signals as messages").errno(errno)
+}
+
 enum Failure {
     Pipe(Errno),
     Clone(Errno),
@@ -133,6 +140,9 @@ fn launch(
     born_inside: bool,
 ) -> Result<(Pid, Delivered), Failure> {
     let mut midwife = Midwife::prepare(&plan.birth).map_err(Failure::Said)?;
+    if midwife.watches() {
+        signals.open().map_err(|errno| Failure::Said(no_messages(errno)))?;
+    }
     let entries = groups.entries();
     let kit = |report| Kit {
         steps: &plan.steps,

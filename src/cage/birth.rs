@@ -106,6 +106,12 @@ impl Midwife {
         Ok(midwife)
     }
 
+    /// Will the supervisor have to watch something of this birth?
+    #[must_use]
+    pub fn watches(&self) -> bool {
+        self.news.is_some() || self.relay.is_some()
+    }
+
     /// The child lives and waits: gives it its maps, and lets it go on.
     ///
     /// # Errors

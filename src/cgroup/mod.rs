@@ -5,6 +5,7 @@ pub mod layout;
 pub mod place;
 pub mod sweep;
 mod tree;
+pub mod usual;
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -546,7 +547,8 @@ fn make(plan: &GroupPlan, parent: BorrowedFd) -> Result<(String, OwnedFd), Errno
             Ok(dir) if made.is_ok() => {
                 // Others who want this name for themselves may have taken our group for a stale one, or have come
                 // to share it, before it was locked.
-                if (lock(dir.as_fd(), exclusive) && is_alive(dir.as_fd())) || !exclusive {
+                let locked = lock(dir.as_fd(), exclusive);
+                if !exclusive || (locked && is_alive(dir.as_fd())) {
                     return Ok((name, dir));
                 }
             }

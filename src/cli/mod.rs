@@ -14,9 +14,10 @@ use crate::cgroup::layout::Layout;
 use crate::environment::Change;
 use crate::error::{Error, printable};
 use crate::guardian::OnDeath;
-use crate::limits::{Asked, Limit, Value};
+use crate::limits::{Asked, Controller, Limit, Value};
 use crate::privileges::{self, Show};
 use crate::receipt;
+use crate::value::Size;
 
 pub use clap_reader::{command, options_of, refusal, some_options};
 use options::{Apply, Opt, Takes};
@@ -78,6 +79,31 @@ impl Args {
             || self.control.name.is_some()
             || self.cgroup_parent.is_some()
             || self.receipt.needs_group()
+    }
+
+    /// The controllers whose hierarchies are all that this run has to do with: that of its limits, and of v1's that
+    /// can hold a run together. `None`: others may matter as well.
+    #[must_use]
+    pub fn needs_no_other_hierarchies(&self) -> Option<Vec<Controller>> {
+        let simple = |asked: &Asked| !matches!(asked.value, Value::Size(Size::Percent(_)));
+        if self.limits.is_empty()
+            || !self.limits.iter().all(simple)
+            || self.group.is_some()
+            || self.control.name.is_some()
+            || self.cgroup_parent.is_some()
+            || self.explain.is_some()
+            || self.receipt.needs_group()
+            || self.receipt.counts()
+        {
+            return None;
+        }
+        let mut wanted: Vec<Controller> = Vec::new();
+        for controller in self.limits.iter().map(|asked| asked.limit.controller).chain([Controller::Pids]) {
+            if !wanted.contains(&controller) {
+                wanted.push(controller);
+            }
+        }
+        Some(wanted)
     }
 
     /// Must the v2 tree be looked at although no asked limit is ruled there: where a v1 run is tracked in it.

@@ -69,10 +69,7 @@ pub fn run(
         second.privileges.allow = Some(List { all: false, named: seen.needed() });
         let host = Host::read(Path::new("/"), &second)?;
         let mut plan = plan::plan(&second, &host)?;
-        let signals = taken
-            .into_messages()
-            .map_err(|errno| Error::new("cannot take signals as messages").errno(errno))?;
-        let again = supervise::wait(spawn::start(&mut plan, signals)?, &plan, keeper);
+        let again = supervise::wait(spawn::start(&mut plan, taken.into_messages())?, &plan, keeper);
         say(&format!("{name}: {}", comparison(outcome.ended, again.ended, seen.needed())));
     }
     Ok(outcome)
@@ -83,6 +80,7 @@ fn watch(plan: &mut Plan, signals: Signals, keeper: &Keeper) -> Result<(Outcome,
     let last = plan.steps.len().saturating_sub(1);
     plan.steps.insert(last, Step::Mark(instance.marker(), observed::MARK));
     let seen = Rc::new(RefCell::new((Observed::default(), Vec::new())));
+    signals.open().map_err(|errno| Error::new("cannot take signals as messages").errno(errno))?;
     let mut running = spawn::start(plan, signals)?;
     let filling = Rc::clone(&seen);
     running.others.push(Other {

@@ -112,16 +112,17 @@ impl Run<'_> {
 
     /// Sleeps until something comes, or until `latest`.
     fn sleep(&mut self, latest: Option<Instant>) {
-        let timeout = match latest {
-            None => PollTimeout::NONE,
-            // Up to the next millisecond, or poll would return before the moment and spin.
-            Some(latest) => {
-                let left = latest.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
-                PollTimeout::from(u16::try_from(left.as_millis()).unwrap_or(u16::MAX))
-            }
+        let left = latest.map(|latest| latest.saturating_duration_since(Instant::now()));
+        let Some(signals) = self.running.signals.fd() else {
+            return self.running.signals.sleep(left);
         };
+        // Up to the next millisecond, or poll would return before the moment and spin.
+        let timeout = left.map_or(PollTimeout::NONE, |left| {
+            let left = left + Duration::from_micros(999);
+            PollTimeout::from(u16::try_from(left.as_millis()).unwrap_or(u16::MAX))
+        });
         let input = PollFlags::POLLIN;
-        let own = std::iter::once((self.running.signals.fd(), input)).chain(self.running.watch.fds());
+        let own = std::iter::once((signals, input)).chain(self.running.watch.fds());
         let others = self.running.others.iter().map(|other| (other.fd.as_fd(), input));
         let mut set: Vec<PollFd> = own.chain(others).map(|(fd, what)| PollFd::new(fd, what)).collect();
         match poll(&mut set, timeout) {
@@ -139,7 +140,7 @@ impl Run<'_> {
     /// Handles all signals that have come.
     fn take_signals(&mut self) {
         let (mut changed, mut continued) = (false, false);
-        while let Ok(Some(arrived)) = self.running.signals.next() {
+        while let Some(arrived) = self.running.signals.next() {
             let arrived = arrived.before(self.keeper.front);
             match arrived.signal {
                 libc::SIGCHLD => changed = true,
@@ -262,7 +263,7 @@ impl Run<'_> {
             }
             // Every end of a descendant wakes us; the time is for what is no descendant of ours.
             self.sleep(Some(Instant::now() + pause));
-            while let Ok(Some(_)) = self.running.signals.next() {}
+            while self.running.signals.next().is_some() {}
             pause = (pause * 2).min(Duration::from_millis(50));
         }
     }

@@ -105,7 +105,8 @@ mod borrow {
 
     pub(super) fn spawn<F: FnOnce()>(mut args: libc::clone_args, child: F) -> Result<Pid, Errno> {
         let slot = Cell::new(Some(child));
-        let mut stack: Box<MaybeUninit<[u8; STACK]>> = Box::new(MaybeUninit::uninit());
+        // On our own stack: what has run before has touched these pages, a new piece of heap would be new pages.
+        let mut stack: MaybeUninit<[u8; STACK]> = MaybeUninit::uninit();
         args.flags |= (libc::CLONE_VM | libc::CLONE_VFORK) as u64;
         // Both processors want the stack's end at a multiple of 16.
         let start = (stack.as_mut_ptr() as usize + 15) & !15;

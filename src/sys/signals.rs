@@ -1,5 +1,6 @@
 //! Signals: taken as messages instead of interruptions while the command runs, and given back as they were.
 
+use std::cell::{Cell, OnceCell};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
@@ -25,7 +26,10 @@ pub struct Taken {
 /// Signals as messages.
 #[allow(missing_debug_implementations)]
 pub struct Signals {
-    fd: SignalFd,
+    /// Where there is something else to wait for as well.
+    fd: OnceCell<SignalFd>,
+    /// What a sleep has ended with.
+    came: Cell<Option<Arrived>>,
     taken: Taken,
 }
 
@@ -121,31 +125,43 @@ impl Taken {
         Some(Arrived::new(signal, info.si_code, sender, value.sival_ptr as usize as u64))
     }
 
-    /// The keeper's way: opens the descriptor that the signals are read from.
-    ///
-    /// # Errors
-    /// EMFILE and its like.
-    pub fn into_messages(self) -> Result<Signals, Errno> {
-        let fd = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
-        Ok(Signals { fd, taken: self })
+    /// The keeper's way: one message after the other.
+    #[must_use]
+    pub fn into_messages(self) -> Signals {
+        Signals { fd: OnceCell::new(), came: Cell::new(None), taken: self }
     }
 }
 
 impl Signals {
-    /// The descriptor to wait on.
+    /// Makes the descriptor to wait on together with others; without others it is not needed, and costs.
+    ///
+    /// # Errors
+    /// EMFILE and its like.
+    pub fn open(&self) -> Result<(), Errno> {
+        if self.fd.get().is_none() {
+            let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+            let fd = SignalFd::with_flags(&SigSet::all(), flags)?;
+            self.fd.get_or_init(|| fd);
+        }
+        Ok(())
+    }
+
+    /// That descriptor, where it was made.
     #[must_use]
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.fd.get().map(AsFd::as_fd)
+    }
+
+    /// Sleeps until a signal comes, or until `limit` has passed.
+    pub fn sleep(&self, limit: Option<Duration>) {
+        if let Some(arrived) = self.taken.wait(limit) {
+            self.came.set(Some(arrived));
+        }
     }
 
     /// The next signal that came, if any.
-    ///
-    /// # Errors
-    /// None that is known.
-    pub fn next(&self) -> Result<Option<Arrived>, Errno> {
-        Ok(self.fd.read_signal()?.map(|info| {
-            Arrived::new(info.ssi_signo as i32, info.ssi_code, info.ssi_pid as i32, info.ssi_ptr)
-        }))
+    pub fn next(&self) -> Option<Arrived> {
+        self.came.take().or_else(|| self.taken.wait(Some(Duration::ZERO)))
     }
 
     /// The same signals, for messages to another run of this process.
