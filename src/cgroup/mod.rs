@@ -239,6 +239,14 @@ impl Groups {
         gone
     }
 
+    /// The run is over and so is, next, this process: the kernel closes the descriptors of what has been removed with
+    /// it, without a call for each.
+    pub fn forget(&mut self) {
+        if self.list.iter().all(|group| group.removed && !group.plan.shared) {
+            std::mem::forget(std::mem::take(&mut self.list));
+        }
+    }
+
     /// The directories that could not be removed.
     #[must_use]
     pub fn left(&self) -> Vec<String> {

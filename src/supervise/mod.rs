@@ -245,6 +245,7 @@ impl Run<'_> {
         if others || !self.running.groups.try_remove() {
             outcome.left = self.end_all();
         }
+        self.running.groups.forget();
         outcome
     }
 

@@ -116,7 +116,7 @@ fn mutated(places: &Places, mutation: &Mutation) -> Result<()> {
         "Cargo.toml",
         "Cargo.lock",
         "build.rs",
-        "link.ld",
+        "link.txt",
         "src",
         "tests",
         "benches",
