@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, SFlag, fstat};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
+use super::json::{Json, parse};
 use super::stream::read_up_to;
 use crate::error::{Error, printable};
 
@@ -18,34 +19,20 @@ use crate::error::{Error, printable};
 pub(super) const LARGEST: u64 = 4 << 20;
 
 /// The part of an OCI image configuration that concerns running it; names are those of the specification.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
     /// `KEY=VALUE`.
-    #[serde(deserialize_with = "null_is_default")]
     pub env: Vec<String>,
     /// What every command line of the image begins with.
-    #[serde(deserialize_with = "null_is_default")]
     pub entrypoint: Vec<String>,
     /// The arguments where the user gives none.
-    #[serde(deserialize_with = "null_is_default")]
     pub cmd: Vec<String>,
     /// `user`, `uid`, `user:group`, …, to be looked up in the tree's own passwd and group files; empty: root.
-    #[serde(deserialize_with = "null_is_default")]
     pub user: String,
     /// Where it starts, in the tree; empty: `/`.
-    #[serde(deserialize_with = "null_is_default")]
     pub working_dir: String,
     /// Where it came from: the digest that [`super::Report::digest`] tells.
-    #[serde(deserialize_with = "null_is_default")]
     pub digest: String,
-}
-
-/// Docker writes null for what is empty.
-pub(super) fn null_is_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
-    from: D,
-) -> Result<T, D::Error> {
-    Option::deserialize(from).map(Option::unwrap_or_default)
 }
 
 /// A tree and what its image says of it.
@@ -59,6 +46,30 @@ pub struct Tree {
 }
 
 impl Config {
+    /// From the specification's names.
+    pub(super) fn read(from: Json) -> Result<Self, Error> {
+        Ok(Self {
+            env: from.texts("Env")?,
+            entrypoint: from.texts("Entrypoint")?,
+            cmd: from.texts("Cmd")?,
+            user: from.text("User")?.to_owned(),
+            working_dir: from.text("WorkingDir")?.to_owned(),
+            digest: from.text("Digest")?.to_owned(),
+        })
+    }
+
+    /// What [`Self::read`] reads.
+    pub(super) fn json(&self) -> Value {
+        serde_json::json!({
+            "Env": self.env,
+            "Entrypoint": self.entrypoint,
+            "Cmd": self.cmd,
+            "User": self.user,
+            "WorkingDir": self.working_dir,
+            "Digest": self.digest,
+        })
+    }
+
     /// Finds the configuration that belongs to the tree at `root`, which may be reached through links
     /// (`/srv/app/current`).
     ///
@@ -86,8 +97,7 @@ impl Config {
         }
         let text = read_up_to(&mut std::fs::File::from(file), LARGEST)
             .map_err(|error| Error { what: format!("{shown} {}", error.what), ..error })?;
-        let config = serde_json::from_slice(&text)
-            .map_err(|error| Error::new(format!("{shown} is damaged: {error}")))?;
+        let config = Self::read(Json::new(&shown, &parse(&shown, &text)?))?;
         Ok(Tree { root, config: Some(config) })
     }
 
@@ -113,7 +123,9 @@ mod tests {
 
     #[test]
     fn docker_writes_null() {
-        let config: Config = serde_json::from_str(r#"{"Env":null,"Cmd":["a"],"Labels":{"x":"y"}}"#).unwrap();
+        let value = parse("x", br#"{"Env":null,"Cmd":["a"],"Labels":{"x":"y"}}"#).unwrap();
+        let config = Config::read(Json::new("x", &value)).unwrap();
+        assert_eq!(Config::read(Json::new("x", &config.json())).unwrap(), config);
         assert_eq!(config, Config { cmd: vec!["a".to_owned()], ..Config::default() });
     }
 

@@ -1,11 +1,12 @@
 //! Which layers make an image: OCI's index and manifest, or docker save's.
 //!
-//! A few fields of each are read with types of our own. The `oci-spec` crate has them all, and brings 30 crates
-//! and builders for what we only read.
+//! A few fields of each are read. The `oci-spec` crate has them all, and brings 30 crates and builders for what we
+//! only read.
 
-use serde::Deserialize;
+use serde_json::Value;
 
-use super::config::{Config, null_is_default};
+use super::config::Config;
+use super::json::{Json, parse};
 use super::store::{Store, blob_name, is_hash};
 use super::stream::digest;
 use super::{Platform, UnpackOptions};
@@ -27,65 +28,50 @@ pub(super) struct Layer {
     pub(super) diff_id: String,
 }
 
-#[derive(Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
+/// Where a manifest names a blob.
+#[derive(Clone)]
 struct Descriptor {
-    #[serde(default)]
     media_type: String,
     digest: String,
-    platform: Option<Architecture>,
-    #[serde(default, deserialize_with = "null_is_default")]
-    annotations: Annotations,
+    platform: Option<Platform>,
+    /// How the tools call an image: containerd's name, and the reference of the specification.
+    names: [String; 2],
 }
 
-/// How the tools call an image.
-#[derive(Clone, Default, Deserialize)]
-#[serde(default)]
-struct Annotations {
-    #[serde(rename = "org.opencontainers.image.ref.name")]
-    reference: Option<String>,
-    #[serde(rename = "io.containerd.image.name")]
-    name: Option<String>,
-}
+impl Descriptor {
+    fn read(from: Json) -> Result<Self, Error> {
+        let platform = match from.part("platform")? {
+            None => None,
+            Some(told) => Some(Platform {
+                os: told.text("os")?.to_owned(),
+                architecture: told.text("architecture")?.to_owned(),
+                variant: Some(told.text("variant")?.to_owned()).filter(|variant| !variant.is_empty()),
+            }),
+        };
+        let names = match from.part("annotations")? {
+            None => Default::default(),
+            Some(told) => [
+                told.text("io.containerd.image.name")?.to_owned(),
+                told.text("org.opencontainers.image.ref.name")?.to_owned(),
+            ],
+        };
+        let media_type = from.text("mediaType")?.to_owned();
+        Ok(Self { media_type, digest: from.text("digest")?.to_owned(), platform, names })
+    }
 
-#[derive(Clone, Deserialize)]
-struct Architecture {
-    os: String,
-    architecture: String,
-    variant: Option<String>,
-}
+    fn list(from: Json, key: &str) -> Result<Option<Vec<Self>>, Error> {
+        from.list(key)?.map(|list| list.into_iter().map(Self::read).collect()).transpose()
+    }
 
-/// An index has manifests, a manifest has layers.
-#[derive(Deserialize)]
-struct Document {
-    manifests: Option<Vec<Descriptor>>,
-    config: Option<Descriptor>,
-    layers: Option<Vec<Descriptor>>,
-}
+    fn is_called(&self, name: &str) -> bool {
+        self.names.iter().chain([&self.digest]).any(|told| told == name)
+    }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Saved {
-    config: String,
-    #[serde(default, deserialize_with = "null_is_default")]
-    repo_tags: Vec<String>,
-    #[serde(default, deserialize_with = "null_is_default")]
-    layers: Vec<String>,
-}
-
-#[derive(Deserialize)]
-struct ImageConfig {
-    os: Option<String>,
-    architecture: Option<String>,
-    #[serde(default, deserialize_with = "null_is_default")]
-    config: Config,
-    rootfs: RootFs,
-}
-
-#[derive(Deserialize)]
-struct RootFs {
-    #[serde(default, deserialize_with = "null_is_default")]
-    diff_ids: Vec<String>,
+    fn shown(&self) -> String {
+        let name = self.names.iter().find(|name| !name.is_empty()).unwrap_or(&self.digest);
+        let platform = self.platform.as_ref().map(|platform| format!(" ({platform})"));
+        printable(format!("{name}{}", platform.unwrap_or_default()).as_bytes())
+    }
 }
 
 /// Finds the image that the options ask for, or the only one.
@@ -101,14 +87,14 @@ pub(super) fn choose(store: &Store, options: &UnpackOptions) -> Result<Image, Er
 }
 
 fn oci(store: &Store, options: &UnpackOptions) -> Result<Image, Error> {
-    let index: Document = parse("index.json", &store.read("index.json")?)?;
+    let index = parse("index.json", &store.read("index.json")?)?;
     let mut found = Vec::new();
-    collect(store, index.manifests.unwrap_or_default(), options.image.as_deref(), 0, &mut found)?;
+    collect(store, Json::new("index.json", &index), options.image.as_deref(), 0, &mut found)?;
     if let (Some(name), true) = (&options.image, found.is_empty()) {
         return Err(Error::new(format!("holds no image called {}", printable(name.as_bytes()))));
     }
     let wanted = options.platform.clone().unwrap_or_else(Platform::here);
-    let all = found.iter().map(shown).collect::<Vec<_>>().join(", ");
+    let all = found.iter().map(Descriptor::shown).collect::<Vec<_>>().join(", ");
     found.retain(|one| one.platform.as_ref().is_none_or(|platform| fits(platform, &wanted)));
     found.dedup_by(|one, other| one.digest == other.digest);
     let one = match found.as_slice() {
@@ -122,11 +108,14 @@ fn oci(store: &Store, options: &UnpackOptions) -> Result<Image, Error> {
                 .try_this("--image NAME or --platform OS/ARCHITECTURE/VARIANT"));
         }
     };
-    let manifest: Document = parse(&one.digest, &store.blob(&one.digest)?)?;
-    let (Some(config), Some(layers)) = (manifest.config, manifest.layers) else {
+    let manifest = parse(&one.digest, &store.blob(&one.digest)?)?;
+    let manifest = Json::new(&one.digest, &manifest);
+    let (Some(config), Some(layers)) = (manifest.part("config")?, Descriptor::list(manifest, "layers")?)
+    else {
         return Err(Error::new(format!("{} is no image manifest", one.digest)));
     };
-    let configuration: ImageConfig = parse(&config.digest, &store.blob(&config.digest)?)?;
+    let config = config.text("digest")?;
+    let configuration = parse(config, &store.blob(config)?)?;
     let names = layers
         .into_iter()
         .map(|layer| {
@@ -136,19 +125,19 @@ fn oci(store: &Store, options: &UnpackOptions) -> Result<Image, Error> {
             Ok((blob_name(&layer.digest)?, Some(layer.digest)))
         })
         .collect::<Result<_, _>>()?;
-    image(one.digest.clone(), configuration, names)
+    image(one.digest.clone(), Json::new(config, &configuration), names)
 }
 
 /// Follows indexes to manifests. A name chooses among those at the top.
 fn collect(
     store: &Store,
-    list: Vec<Descriptor>,
+    index: Json,
     name: Option<&str>,
     depth: u32,
     found: &mut Vec<Descriptor>,
 ) -> Result<(), Error> {
-    for one in list {
-        if name.is_some_and(|name| !is_called(&one, name)) {
+    for one in Descriptor::list(index, "manifests")?.unwrap_or_default() {
+        if name.is_some_and(|name| !one.is_called(name)) {
             continue;
         }
         let is_index = one.media_type.ends_with("image.index.v1+json")
@@ -160,8 +149,8 @@ fn collect(
         if depth > 3 {
             return Err(Error::new("nests indexes deeper than four levels"));
         }
-        let inner: Document = parse(&one.digest, &store.blob(&one.digest)?)?;
-        collect(store, inner.manifests.unwrap_or_default(), None, depth + 1, found)?;
+        let inner = parse(&one.digest, &store.blob(&one.digest)?)?;
+        collect(store, Json::new(&one.digest, &inner), None, depth + 1, found)?;
         // An archive does not hold 1000 images; an index that names itself cannot exist, one that repeats can.
         if found.len() > 1000 {
             return Err(Error::new("names more than 1000 images"));
@@ -170,69 +159,62 @@ fn collect(
     Ok(())
 }
 
-fn is_called(one: &Descriptor, name: &str) -> bool {
-    [&one.annotations.reference, &one.annotations.name].into_iter().flatten().any(|told| told == name)
-        || one.digest == name
-}
-
-fn shown(one: &Descriptor) -> String {
-    let name = one.annotations.name.as_ref().or(one.annotations.reference.as_ref()).unwrap_or(&one.digest);
-    let platform = one.platform.as_ref().map(|p| {
-        let variant = p.variant.as_ref().map_or_else(String::new, |variant| format!("/{variant}"));
-        format!(" ({}/{}{variant})", p.os, p.architecture)
-    });
-    printable(format!("{name}{}", platform.unwrap_or_default()).as_bytes())
-}
-
-fn fits(platform: &Architecture, wanted: &Platform) -> bool {
+fn fits(platform: &Platform, wanted: &Platform) -> bool {
     platform.os == wanted.os
         && platform.architecture == wanted.architecture
         && (wanted.variant.is_none() || platform.variant == wanted.variant)
 }
 
 fn docker(store: &Store, options: &UnpackOptions) -> Result<Image, Error> {
-    let mut saved: Vec<Saved> = parse("manifest.json", &store.read("manifest.json")?)?;
-    if let Some(name) = &options.image {
-        let latest = format!("{name}:latest");
-        saved.retain(|one| one.repo_tags.iter().any(|tag| tag == name || *tag == latest));
+    let manifest: Value = parse("manifest.json", &store.read("manifest.json")?)?;
+    let mut all = Vec::new();
+    let mut saved = Vec::new();
+    for one in Json::new("manifest.json", &manifest).parts()? {
+        let tags = one.texts("RepoTags")?;
+        let wanted = options.image.as_ref().is_none_or(|name| {
+            let latest = format!("{name}:latest");
+            tags.iter().any(|tag| tag == name || *tag == latest)
+        });
+        if wanted {
+            saved.push(one);
+            all.extend(tags);
+        }
     }
-    let all = saved.iter().flat_map(|one| &one.repo_tags).cloned().collect::<Vec<_>>().join(", ");
-    let mut saved = saved.into_iter();
-    let (Some(one), None) = (saved.next(), saved.next()) else {
+    let [one] = saved.as_slice() else {
         let what = if all.is_empty() {
             "holds no such image".to_owned()
         } else {
-            format!("holds several images: {}", printable(all.as_bytes()))
+            format!("holds several images: {}", printable(all.join(", ").as_bytes()))
         };
         return Err(Error::new(what).try_this("--image NAME:TAG"));
     };
-    let bytes = store.read(&one.config)?;
+    let config = one.text("Config")?;
+    let bytes = store.read(config)?;
     let found = digest(&bytes);
     // Named by its digest: abc….json, or blobs/sha256/abc….
-    let told = one.config.rsplit('/').next().unwrap_or_default();
+    let told = config.rsplit('/').next().unwrap_or_default();
     let told = told.strip_prefix("sha256:").unwrap_or(told);
     let told = told.strip_suffix(".json").unwrap_or(told);
     if is_hash(told) && found.strip_prefix("sha256:") != Some(told) {
-        let name = printable(one.config.as_bytes());
+        let name = printable(config.as_bytes());
         return Err(Error::new(format!("{name} is damaged or was changed: its digest is {found}")));
     }
-    let configuration: ImageConfig = parse(&one.config, &bytes)?;
-    if let (Some(wanted), Some(os), Some(architecture)) =
-        (&options.platform, &configuration.os, &configuration.architecture)
-        && (wanted.os != *os || wanted.architecture != *architecture)
+    let configuration = parse(config, &bytes)?;
+    let configuration = Json::new(config, &configuration);
+    let (os, architecture) = (configuration.text("os")?, configuration.text("architecture")?);
+    if let Some(wanted) = &options.platform
+        && !os.is_empty()
+        && (wanted.os != os || wanted.architecture != architecture)
     {
         let is = printable(format!("{os}/{architecture}").as_bytes());
         return Err(Error::new(format!("holds an image for {is}, not for {wanted}")));
     }
-    image(found, configuration, one.layers.into_iter().map(|layer| (layer, None)).collect())
+    image(found, configuration, one.texts("Layers")?.into_iter().map(|layer| (layer, None)).collect())
 }
 
-fn image(
-    digest: String,
-    configuration: ImageConfig,
-    names: Vec<(String, Option<String>)>,
-) -> Result<Image, Error> {
-    let diff_ids = configuration.rootfs.diff_ids;
+fn image(digest: String, configuration: Json, names: Vec<(String, Option<String>)>) -> Result<Image, Error> {
+    let rootfs = configuration.part("rootfs")?;
+    let diff_ids = rootfs.map(|rootfs| rootfs.texts("diff_ids")).transpose()?.unwrap_or_default();
     if diff_ids.len() != names.len() {
         return Err(Error::new(format!(
             "has {} layers, and a configuration for {}",
@@ -245,14 +227,7 @@ fn image(
         .zip(diff_ids)
         .map(|((name, digest), diff_id)| Layer { name, digest, diff_id })
         .collect();
-    let config = Config { digest: digest.clone(), ..configuration.config };
+    let config = configuration.part("config")?.map(Config::read).transpose()?.unwrap_or_default();
+    let config = Config { digest: digest.clone(), ..config };
     Ok(Image { digest, config, layers })
-}
-
-fn parse<'a, T: Deserialize<'a>>(name: &str, bytes: &'a [u8]) -> Result<T, Error> {
-    serde_json::from_slice(bytes).map_err(|error| {
-        // serde_json quotes what it found.
-        let error = printable(error.to_string().as_bytes());
-        Error::new(format!("{} is damaged: {error}", printable(name.as_bytes())))
-    })
 }

@@ -9,6 +9,7 @@ mod apply;
 mod cli;
 mod config;
 mod entries;
+mod json;
 mod limits;
 mod manifest;
 mod pack;

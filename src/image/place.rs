@@ -121,12 +121,12 @@ impl Place {
         let beside = file_name(&name);
         match config {
             Some(config) => {
-                let text = serde_json::to_vec_pretty(config).unwrap_or_default();
+                let text = format!("{:#}\n", config.json());
                 let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
                 let mode = Mode::from_bits_truncate(0o644);
                 let file = openat(&staging.dir, "image.json", flags, mode).map_err(fail)?;
                 let mut file = std::fs::File::from(file);
-                file.write_all(&text)
+                file.write_all(text.as_bytes())
                     .and_then(|()| file.sync_all())
                     .map_err(|error| fail(Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))))?;
                 renameat(&staging.dir, "image.json", &self.dir, beside.as_os_str()).map_err(fail)?;
