@@ -36,8 +36,8 @@ pub(super) struct Builder<'a> {
     budget: &'a Budget<'a>,
     notes: Notes,
     /// Modes and times of directories wait until all is in them: writing changes the time, and who is not root
-    /// may not write into a read-only one.
-    directories: BTreeMap<Vec<u8>, Directory>,
+    /// may not write into a read-only one. `None`: it is gone.
+    directories: BTreeMap<Vec<u8>, Option<Directory>>,
     written: Written,
     buffer: Vec<u8>,
 }
@@ -89,7 +89,7 @@ impl<'a> Builder<'a> {
             options,
             budget,
             notes: Notes::default(),
-            directories: order::map([(Vec::new(), PLAIN)]),
+            directories: order::map([(Vec::new(), Some(PLAIN))]),
             written: Written::default(),
             buffer: vec![0; CHUNK],
         }
@@ -151,7 +151,7 @@ impl<'a> Builder<'a> {
         let at = open_in(self.tree.root(), b"", OFlag::O_RDONLY | OFlag::O_DIRECTORY).map_err(unwritable)?;
         self.own(at.as_fd(), b"", entry)?;
         self.attributes(at.as_fd(), entry)?;
-        self.directories.insert(Vec::new(), described(entry));
+        self.directories.insert(Vec::new(), Some(described(entry)));
         Ok(())
     }
 
@@ -172,7 +172,7 @@ impl<'a> Builder<'a> {
             self.attributes(fd.as_fd(), entry)?;
         }
         let length = path.len();
-        if self.directories.insert(path, described(entry)).is_none() {
+        if self.directories.insert(path, Some(described(entry))).flatten().is_none() {
             self.budget.take_name(length)?;
         }
         Ok(())
@@ -310,16 +310,11 @@ impl<'a> Builder<'a> {
     /// Directories that are gone have no mode.
     fn forget(&mut self, path: &[u8]) {
         let inside = join(path, b"");
-        self.directories.remove(path);
-        let gone: Vec<Vec<u8>> = self
-            .directories
-            .range(inside.clone()..)
-            .take_while(|(known, _)| known.starts_with(&inside))
-            .map(|(known, _)| known.clone())
-            .collect();
-        for path in gone {
-            self.directories.remove(&path);
+        if let Some(gone) = self.directories.get_mut(path) {
+            *gone = None;
         }
+        let below = self.directories.range_mut(inside.clone()..);
+        below.take_while(|(known, _)| known.starts_with(&inside)).for_each(|(_, gone)| *gone = None);
     }
 
     fn parent(&mut self, dir: &[u8]) -> Result<BorrowedFd<'_>, Error> {
@@ -327,7 +322,7 @@ impl<'a> Builder<'a> {
         let Self { tree, directories, budget, .. } = self;
         let fd = tree.directory(dir, &mut |made| {
             length += made.len();
-            directories.insert(made.to_vec(), PLAIN);
+            directories.insert(made.to_vec(), Some(PLAIN));
         })?;
         budget.take_name(length)?;
         Ok(fd)
@@ -435,6 +430,7 @@ impl<'a> Builder<'a> {
     pub(super) fn finish(self) -> Result<Notes, Error> {
         // Backwards: what is inside comes before what it is inside of.
         for (path, directory) in self.directories.iter().rev() {
+            let Some(directory) = directory else { continue };
             let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
             let fail =
                 |errno| Error::new(format!("entry {}: cannot be written", printable(path))).errno(errno);

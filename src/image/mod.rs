@@ -9,6 +9,7 @@ mod apply;
 mod cli;
 mod config;
 mod entries;
+mod gzip;
 mod json;
 mod limits;
 mod manifest;

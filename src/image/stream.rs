@@ -8,6 +8,7 @@ use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 use sha2::{Digest, Sha256};
 
+use super::gzip::Gzip;
 use super::limits::Budget;
 use crate::error::Error;
 
@@ -91,7 +92,7 @@ impl<'a> Stream<'a> {
         let meter = Rc::new(Meter::default());
         let metered = |inner| BufReader::with_capacity(CHUNK, Metered { inner, meter: Rc::clone(&meter) });
         let reader: Box<dyn Read + 'a> = match compression {
-            Some("gzip") => Box::new(flate2::bufread::MultiGzDecoder::new(metered(whole))),
+            Some("gzip") => Box::new(Gzip::new(metered(whole))),
             Some(_) => Box::new(Zstd::new(metered(whole))),
             None => Box::new(whole),
         };
