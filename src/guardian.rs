@@ -14,7 +14,7 @@
 //! out-of-memory killer ends all processes that share it. It is there before the first group is.
 
 use std::ffi::{CStr, OsString};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -332,10 +332,13 @@ impl Front<'_> {
             // The keeper leaves by itself, always: somebody has killed it, or it has crashed.
             crate::say("rcon: the process that kept this run was killed: its command is ended");
             self.end_what_is_left();
-            if let Ok(Request::Run(args)) = self.line.parse()
-                && args.privileges.learn.is_some()
-            {
-                crate::learn::sweep();
+            if let Ok(Request::Run(args)) = self.line.parse() {
+                if args.privileges.learn.is_some() {
+                    crate::learn::sweep(false);
+                }
+                if let Some(Ok(dir)) = args.cage.ephemeral_in.as_deref().map(crate::cgroup::open_dir) {
+                    crate::scratch::sweep(dir.as_fd(), crate::cage::SCRATCH, true).ok();
+                }
             }
             die_of(libc::WTERMSIG(status));
         }

@@ -132,7 +132,7 @@ impl Host {
             }
         }
         if args.cage.is_asked() {
-            host.cage = crate::cage::Facts::read(root, &args.cage)?;
+            host.cage = crate::cage::Facts::read(root, &args.cage, format!("{}-{:x}", host.pid, host.nonce))?;
         }
         if !args.needs_group() && !args.receipt.counts() && args.explain.is_none() {
             return Ok(host);

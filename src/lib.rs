@@ -34,6 +34,7 @@ pub mod receipt;
 pub mod record;
 pub mod report;
 pub mod runs;
+pub mod scratch;
 pub mod spawn;
 pub mod step;
 pub mod supervise;

@@ -11,7 +11,7 @@ use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
 use crate::cage;
-use crate::cage::birth::{Delivered, Midwife, News};
+use crate::cage::birth::{Delivered, Held, Midwife, News};
 use crate::cgroup::Groups;
 use crate::child::{self, Kit, Report};
 use crate::error::{Class, Error, printable};
@@ -42,6 +42,8 @@ pub struct Running {
     pub started: Instant,
     /// Where the init of a pid namespace, which `pid` is then, tells of the command.
     pub news: Option<News>,
+    /// What is let go of in the end.
+    pub held: Held,
     /// The same, as a time of day.
     pub started_at: SystemTime,
     /// Limits that the kernel refused and that were waived.
@@ -88,8 +90,8 @@ pub fn start(plan: &mut Plan, signals: Signals) -> Result<Running, Error> {
         }
         other => other,
     };
-    let (pid, Delivered { news, others }) = pid.map_err(|failure| failure.words(plan))?;
-    Ok(Running { pid, groups, signals, watch, others, started, started_at, waived, baseline, news })
+    let (pid, Delivered { news, others, held }) = pid.map_err(|failure| failure.words(plan))?;
+    Ok(Running { pid, groups, signals, watch, others, started, started_at, waived, baseline, news, held })
 }
 
 /// Becomes the command in this process: no child, no supervisor. Comes back only with what kept it from that.

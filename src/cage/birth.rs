@@ -3,18 +3,22 @@
 
 use std::cell::Cell;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
 use std::rc::Rc;
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
-use nix::unistd::{Pid, pipe2};
+use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, mkdirat};
+use nix::unistd::{Gid, Pid, Uid, fchown, fchownat, pipe2};
 
 use super::Birth;
 use super::child::Tools;
 use crate::error::{Error, printable};
 use crate::notify::Speaker;
+use crate::scratch::Scratch;
 use crate::supervise::Other;
+use crate::sys;
 
 /// The parent's ends, and what the child needs.
 #[derive(Default)]
@@ -26,6 +30,10 @@ pub struct Midwife {
     barrier: Option<(OwnedFd, OwnedFd)>,
     /// The init's news and their other end; a second descriptor of ours for the supervisor.
     news: Option<(News, OwnedFd, OwnedFd)>,
+    /// Where writes go that are thrown away afterwards.
+    scratch: Option<Scratch>,
+    /// The root directory, with a lock that says that it is in use.
+    in_use: Option<OwnedFd>,
     /// Our socket for messages to a service manager, or the channel through which the child sends its own.
     relay: Option<(Speaker, OwnedFd, Option<OwnedFd>)>,
 }
@@ -37,7 +45,14 @@ pub struct Delivered {
     pub news: Option<News>,
     /// What else to watch.
     pub others: Vec<Other>,
+    /// What is held as long as the run lasts.
+    pub held: Held,
 }
+
+/// What is held as long as a run lasts, and let go of by being dropped.
+#[derive(Debug, Default)]
+#[allow(dead_code)] // it is there to be there
+pub struct Held(Option<Scratch>, Option<OwnedFd>);
 
 impl Midwife {
     /// Opens what the child will need.
@@ -51,6 +66,16 @@ impl Midwife {
         }
         if let Some(copies) = &birth.copies {
             copies.make()?;
+        }
+        if let Some(root) = &birth.root
+            && let Ok(dir) = crate::cgroup::open_dir(root)
+        {
+            // For rcon image unpack --keep. A root that cannot be opened is told of by the child; a file system
+            // without locks, or somebody else's lock, keeps nobody from running.
+            midwife.in_use = sys::try_lock(dir.as_fd(), false).is_ok().then_some(dir);
+        }
+        if let Some((place, name)) = &birth.scratch {
+            midwife.scratch = Some(scratch(place, name, birth)?);
         }
         for dir in &birth.layers {
             match std::fs::create_dir(dir) {
@@ -133,6 +158,7 @@ impl Midwife {
     #[must_use]
     pub fn deliver(self, pid: Pid) -> Delivered {
         let mut delivered = Delivered::default();
+        delivered.held = Held(self.scratch, self.in_use);
         if let Some((news, _, second)) = self.news {
             delivered.others.push(news.watched(pid, second));
             delivered.news = Some(news);
@@ -149,6 +175,37 @@ impl Midwife {
         }
         delivered
     }
+}
+
+/// Makes the directories of an overlay's writes: the upper one with owner and mode of the root that it covers,
+/// because the command sees those. Leftovers of killed runs go first.
+fn scratch(place: &Path, name: &str, birth: &Birth) -> Result<Scratch, Error> {
+    let option = || format!("--ephemeral={}", printable(place.as_os_str().as_encoded_bytes()));
+    let fail =
+        |errno| Error::new("cannot make a directory for the writes there").errno(errno).option(option());
+    let dir = crate::cgroup::open_dir(place).map_err(fail)?;
+    crate::scratch::sweep(dir.as_fd(), super::SCRATCH, true).map_err(fail)?;
+    let scratch = Scratch::new(dir.as_fd(), name).map_err(fail)?.ok_or_else(|| fail(Errno::EEXIST))?;
+    let all = Mode::S_IRWXU;
+    mkdirat(&scratch.dir, "work", all).and_then(|()| mkdirat(&scratch.dir, "upper", all)).map_err(fail)?;
+    let own =
+        |name: &str, uid, gid| match fchownat(&scratch.dir, name, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            // An ordinary user's directory stays its own.
+            Err(Errno::EPERM) => Ok(()),
+            other => other,
+        };
+    // Who mounts the overlay has to reach and write them.
+    if let Some(maps) = birth.maps.as_ref().filter(|maps| maps.become_zero) {
+        let root = Some(Uid::from_raw(maps.outside(0)));
+        own("work", root, None).and_then(|()| own("upper", root, None)).map_err(fail)?;
+        fchown(&scratch.dir, root, None).map_err(fail)?;
+    }
+    if let Some(stat) = birth.root.as_ref().and_then(|root| nix::sys::stat::stat(root).ok()) {
+        own("upper", Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid))).map_err(fail)?;
+        let mode = Mode::from_bits_truncate(stat.st_mode & 0o7777);
+        fchmodat(&scratch.dir, "upper", mode, FchmodatFlags::FollowSymlink).map_err(fail)?;
+    }
+    Ok(scratch)
 }
 
 /// What the init of a pid namespace tells about the command: its own status cannot, as nothing that happens

@@ -160,7 +160,7 @@ fn make_root(root: &Root) -> Result<i32, Errno> {
             mount::close(place);
             Ok(tree)
         }
-        Root::Kept { lower, upper, work, userxattr } => {
+        Root::Kept { lower, upper, work, userxattr, .. } => {
             let directory = |path| mount::openat2(CWD, path, libc::O_PATH | libc::O_DIRECTORY, 0, 0);
             let (place, upper, work) = (directory(lower)?, directory(upper)?, directory(work)?);
             overlay_over(place, &[place], Some((upper, work)), *userxattr)?;

@@ -18,7 +18,7 @@ impl Facts {
     ///
     /// # Errors
     /// No working directory; a descriptor to keep that is not open.
-    pub fn read(root: &Path, asked: &Asked) -> Result<Self, Error> {
+    pub fn read(root: &Path, asked: &Asked, tag: String) -> Result<Self, Error> {
         for fd in &asked.keep {
             if !crate::sys::child::is_open(*fd) {
                 return Err(Error::new("this descriptor is not open")
@@ -33,7 +33,7 @@ impl Facts {
         })?;
         let privileged =
             caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_SYS_ADMIN).unwrap_or(false);
-        let mut facts = Self { cwd, privileged, ..Self::default() };
+        let mut facts = Self { cwd, tag, privileged, ..Self::default() };
         if let Some(root) = &asked.root {
             facts.variables = drootenv(root)?;
         }

@@ -51,6 +51,8 @@ pub struct Asked {
     pub chroot_only: bool,
     /// `--ephemeral`.
     pub ephemeral: bool,
+    /// `--ephemeral=DIR`: where the writes are until then.
+    pub ephemeral_in: Option<PathBuf>,
     /// `--read-only`, `--ro /`.
     pub read_only: bool,
     /// Mounts, in order.
@@ -76,6 +78,8 @@ pub struct Asked {
 pub struct Facts {
     /// The caller's working directory.
     pub cwd: PathBuf,
+    /// What no other run has, for names.
+    pub tag: String,
     /// For a user namespace.
     pub ids: idmap::Facts,
     /// The caller may make namespaces and mounts without a user namespace.
@@ -103,7 +107,14 @@ pub struct Birth {
     pub copies: Option<Copies>,
     /// Directories of overlays to be made where they are missing: where writes go, and overlayfs's own.
     pub layers: Vec<PathBuf>,
+    /// The root, which is marked as in use.
+    pub root: Option<PathBuf>,
+    /// A place for the writes, and the name of the directory there that goes with the run.
+    pub scratch: Option<(PathBuf, String)>,
 }
+
+/// The name of a directory of writes that are thrown away begins with this.
+pub const SCRATCH: &str = ".rcon-ephemeral-";
 
 impl Birth {
     /// Will the command be in another network namespace than we are?
@@ -204,6 +215,13 @@ impl Asked {
                 "leave =write out: then the files are bound",
             );
         }
+        if self.keep_changes.is_some() && self.ephemeral_in.is_some() {
+            return refuse(
+                "--keep-changes",
+                "it names the place of the writes, and so does --ephemeral=DIR",
+                "leave =DIR out, or --keep-changes where they shall be thrown away",
+            );
+        }
         if self.keep_changes.is_some() && !self.ephemeral {
             return refuse("--keep-changes", "only --ephemeral has changes to keep", "add --ephemeral");
         }
@@ -255,6 +273,9 @@ pub fn plan(asked: &Asked, facts: &Facts, wait_all: bool, listen: i32) -> Result
         cage.birth.copies = Some(Copies { root: root.clone(), files: asked.copies.clone() });
     }
     cage.birth.layers = layers(asked);
+    cage.birth.root = asked.root.as_ref().map(|root| facts.cwd.join(root));
+    cage.birth.scratch =
+        asked.ephemeral_in.as_ref().map(|dir| (facts.cwd.join(dir), format!("{SCRATCH}{}", facts.tag)));
     let steps = &mut cage.enter;
     if new.has(Kind::User) {
         let maps = idmap::plan(&asked.map, &facts.ids)?;
@@ -376,7 +397,13 @@ fn mount_steps(
                 let upper = facts.cwd.join(upper);
                 let work = mounts::work_of(&upper);
                 let upper = c_path(&upper, "--keep-changes")?;
-                Root::Kept { lower: path, upper, work: c_path(&work, "--keep-changes")?, userxattr }
+                let work = c_path(&work, "--keep-changes")?;
+                Root::Kept { lower: path, upper, work, userxattr, scratch: false }
+            } else if let Some(dir) = &asked.ephemeral_in {
+                let scratch = facts.cwd.join(dir).join(format!("{SCRATCH}{}", facts.tag));
+                let upper = c_path(&scratch.join("upper"), "--ephemeral")?;
+                let work = c_path(&scratch.join("work"), "--ephemeral")?;
+                Root::Kept { lower: path, upper, work, userxattr, scratch: true }
             } else if asked.ephemeral {
                 Root::Ephemeral { lower: path, userxattr }
             } else {

@@ -103,6 +103,8 @@ pub enum Root {
         work: CString,
         /// As below.
         userxattr: bool,
+        /// It does not stay, but goes with the run.
+        scratch: bool,
     },
     /// A directory under an overlay whose writes stay in memory.
     Ephemeral {
@@ -222,9 +224,10 @@ impl CageStep {
             Self::Root(Root::Own) => "keep the root directory".to_owned(),
             Self::Root(Root::Tree(path)) => format!("take {} as the new root", shown(path)),
             Self::Root(Root::Directory(path)) => format!("open {} as the new root", shown(path)),
-            Self::Root(Root::Kept { lower, upper, .. }) => format!(
-                "mount overlay over {} as the new root, its writes kept in {}",
+            Self::Root(Root::Kept { lower, upper, scratch, .. }) => format!(
+                "mount overlay over {} as the new root, its writes {} {}",
                 shown(lower),
+                if *scratch { "until the end in" } else { "kept in" },
                 shown(upper)
             ),
             Self::Root(Root::Ephemeral { lower, .. }) => {
@@ -263,6 +266,8 @@ impl CageStep {
             Self::Mount(mount) => Some(&mount.option),
             Self::Layer(_, _, option) => Some(option),
             Self::Root(Root::Own) => None,
+            Self::Root(Root::Kept { scratch: true, .. }) => Some("--ephemeral"),
+            Self::Root(Root::Kept { .. }) => Some("--keep-changes"),
             Self::Root(_) | Self::EnterRoot | Self::Chroot => Some("--root"),
             Self::ReadOnlyBelow | Self::ReadOnlyRoot => Some("--read-only"),
             Self::Chdir(_) => Some("--chdir"),

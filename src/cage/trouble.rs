@@ -5,7 +5,7 @@ use std::fs;
 use nix::errno::Errno;
 
 use super::namespaces::{Kind, Set};
-use super::step::{CageStep, What};
+use super::step::{CageStep, Root, What};
 use crate::error::Error;
 
 fn sysctl(path: &str) -> Option<String> {
@@ -113,6 +113,9 @@ fn way_out(step: &CageStep, new: Set, errno: Errno) -> Option<&'static str> {
             What::Overlay { .. } => "the kernel has no overlay file system: modprobe overlay",
             _ => return None,
         },
+        (CageStep::Root(Root::Kept { .. }), Errno::EINVAL) => {
+            "the file system of that directory cannot hold an overlay's writes (another overlay? NFS?): name another one"
+        }
         (CageStep::Root(_), Errno::ENODEV) => "the kernel has no overlay file system: modprobe overlay",
         (
             CageStep::Process(super::process::Setting::Nice(_) | super::process::Setting::OomScoreAdj(_)),

@@ -1,4 +1,4 @@
-//! `rcon gc`: removes groups that dead wrappers left.
+//! `rcon gc`: removes groups and tracing instances that dead wrappers left.
 //!
 //! A group is ours if it is called rcon-something and bears the mark that every group of ours is made with. It
 //! is in use as long as anybody holds the lock on its directory, which the kernel releases when the holder dies,
@@ -17,7 +17,7 @@ use crate::runs::{is_ours, layout};
 
 pub(super) fn command() -> Command {
     Command::new("gc")
-        .about("Remove groups that dead wrappers left")
+        .about("Remove groups and tracing instances that dead wrappers left")
         .arg(
             Arg::new("kill")
                 .long("kill")
@@ -34,6 +34,10 @@ pub(super) fn command() -> Command {
 
 pub(super) fn run(matches: &ArgMatches) -> Result<i32, Error> {
     let sweep = Sweep { kill: matches.get_flag("kill"), dry: matches.get_flag("dry-run") };
+    for name in crate::learn::sweep(sweep.dry) {
+        let done = if sweep.dry { "would remove" } else { "removed" };
+        crate::print(&format!("{done} tracing instance {name}\n"));
+    }
     let layout = layout()?;
     let mut status = 0;
     let v1 = layout.v1.iter().map(|hierarchy| (hierarchy, Version::V1));

@@ -188,12 +188,12 @@ pub fn unpack(options: &UnpackOptions, stopped: &dyn Fn() -> bool) -> Result<Rep
             (image.digest, Some(image.config))
         }
     };
-    let notes = builder.finish()?;
+    let mut notes = builder.finish()?;
     if options.sync {
         staging.sync()?;
     }
     let root = place.publish(&staging, &digest, config.as_ref())?;
-    let removed = place.prune(&staging)?;
+    let removed = place.prune(&staging, &mut notes)?;
     let (entries, bytes) = (budget.entries_so_far(), budget.bytes_so_far());
     Ok(Report { root, digest, entries, bytes, config, removed, notes })
 }

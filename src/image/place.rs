@@ -5,18 +5,19 @@ use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::num::NonZeroU32;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open, openat, renameat};
 use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, fstat, fstatat, mkdirat};
-use nix::unistd::{UnlinkatFlags, geteuid, symlinkat, unlinkat};
+use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
 
 use super::config::{Config, file_name};
-use super::tree::{bury, empty};
+use super::report::{self, Notes};
 use crate::error::{Error, printable};
+use crate::scratch::{Scratch, bury, empty, sweep};
 
 const DIRECTORY: OFlag =
     OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
@@ -124,12 +125,12 @@ impl Place {
                 let text = format!("{:#}\n", config.json());
                 let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
                 let mode = Mode::from_bits_truncate(0o644);
-                let file = openat(&staging.dir, "image.json", flags, mode).map_err(fail)?;
+                let file = openat(&staging.scratch.dir, "image.json", flags, mode).map_err(fail)?;
                 let mut file = std::fs::File::from(file);
                 file.write_all(text.as_bytes())
                     .and_then(|()| file.sync_all())
                     .map_err(|error| fail(Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))))?;
-                renameat(&staging.dir, "image.json", &self.dir, beside.as_os_str()).map_err(fail)?;
+                renameat(&staging.scratch.dir, "image.json", &self.dir, beside.as_os_str()).map_err(fail)?;
             }
             // One that is left from an earlier tree of this name would speak for this one.
             None => match unlinkat(&self.dir, beside.as_os_str(), UnlinkatFlags::NoRemoveDir) {
@@ -160,17 +161,29 @@ impl Place {
     }
 
     /// Removes the oldest releases until there are as many as should be kept.
-    pub(super) fn prune(&self, staging: &Staging) -> Result<Vec<PathBuf>, Error> {
+    /// One whose tree is a run's root is left for the next time.
+    pub(super) fn prune(&self, staging: &Staging, notes: &mut Notes) -> Result<Vec<PathBuf>, Error> {
         let To::Release { keep: Some(keep), next, .. } = &self.to else { return Ok(Vec::new()) };
         let mut removed = Vec::new();
         let mut old = releases(self.dir.as_fd())
             .map_err(|errno| Error::new("old releases cannot be listed").errno(errno))?;
         // The new one is the current one.
         old.retain(|(number, _)| number < next);
-        while old.len() >= keep.get() as usize {
+        let mut spare = (old.len() + 1).saturating_sub(keep.get() as usize);
+        while spare > 0 {
+            spare -= 1;
             let oldest = old.iter().map(|(number, _)| *number).enumerate().min_by_key(|(_, number)| *number);
             let (_, name) = old.swap_remove(oldest.map_or(0, |(at, _)| at));
             let path = self.path.join(&name);
+            // Runs hold a lock on their root. The lock is ours until the tree is buried: who comes now finds it gone.
+            let tree = openat(&self.dir, name.as_os_str(), DIRECTORY, Mode::empty());
+            if tree
+                .as_ref()
+                .is_ok_and(|tree| crate::sys::try_lock(tree.as_fd(), true) == Err(Errno::EWOULDBLOCK))
+            {
+                notes.add(report::IN_USE, || printable(path.as_os_str().as_bytes()));
+                continue;
+            }
             let fail = |errno| {
                 let shown = printable(path.as_os_str().as_bytes());
                 Error::new(format!("the old release {shown} cannot be removed")).errno(errno)
@@ -216,41 +229,30 @@ const ROOT: &str = "root";
 /// A directory that nobody but us can reach, on the file system where the tree will be. Removed when dropped,
 /// and where we are killed, by the next one that works in the same place.
 pub(super) struct Staging {
-    parent: OwnedFd,
-    name: OsString,
-    /// Its open description holds the lock that says that we live.
-    dir: OwnedFd,
+    scratch: Scratch,
     trash: OwnedFd,
 }
 
 impl Staging {
     pub(super) fn new(parent: BorrowedFd) -> Result<Self, Error> {
         let fail = |errno| Error::new("no temporary directory can be made beside the target").errno(errno);
-        sweep(parent).map_err(fail)?;
-        let parent = parent.try_clone_to_owned().map_err(|error| super::stream::from_io(&error))?;
-        loop {
+        sweep(parent, STAGING, false).map_err(fail)?;
+        let scratch = loop {
             let name = format!("{STAGING}{}-{}", std::process::id(), crate::sys::monotonic_ns());
-            match mkdirat(&parent, name.as_str(), Mode::S_IRWXU) {
-                Err(Errno::EEXIST) => continue,
-                other => other.map_err(fail)?,
+            if let Some(scratch) = Scratch::new(parent, &name).map_err(fail)? {
+                break scratch;
             }
-            let dir = openat(&parent, name.as_str(), DIRECTORY, Mode::empty()).map_err(fail)?;
-            // Somebody's sweep may have come between: then it is gone, or has the lock for now.
-            if crate::sys::try_lock(dir.as_fd(), true).is_err() || fstat(&dir).map_err(fail)?.st_nlink == 0 {
-                continue;
-            }
-            let name = OsString::from(name);
-            mkdirat(&dir, "trash", Mode::S_IRWXU).map_err(fail)?;
-            let trash = openat(&dir, "trash", DIRECTORY, Mode::empty()).map_err(fail)?;
-            return Ok(Self { parent, name, dir, trash });
-        }
+        };
+        mkdirat(&scratch.dir, "trash", Mode::S_IRWXU).map_err(fail)?;
+        let trash = openat(&scratch.dir, "trash", DIRECTORY, Mode::empty()).map_err(fail)?;
+        Ok(Self { scratch, trash })
     }
 
     /// Makes the directory that becomes the tree; also gives a second descriptor for what it loses on the way.
     pub(super) fn tree(&self) -> Result<(OwnedFd, OwnedFd), Error> {
         let fail = |errno| Error::new("no temporary directory can be made beside the target").errno(errno);
-        mkdirat(&self.dir, ROOT, Mode::S_IRWXU).map_err(fail)?;
-        let root = openat(&self.dir, ROOT, DIRECTORY, Mode::empty()).map_err(fail)?;
+        mkdirat(&self.scratch.dir, ROOT, Mode::S_IRWXU).map_err(fail)?;
+        let root = openat(&self.scratch.dir, ROOT, DIRECTORY, Mode::empty()).map_err(fail)?;
         let trash = self.trash.try_clone().map_err(|error| super::stream::from_io(&error))?;
         Ok((root, trash))
     }
@@ -258,15 +260,19 @@ impl Staging {
     /// Renames the finished tree away. Who is not root may only do that with a directory that is writable (its `..`
     /// changes); images with a read-only root exist.
     fn hand_over(&self, to: BorrowedFd, name: &OsStr) -> Result<(), Errno> {
-        match renameat(&self.dir, ROOT, to, name) {
+        match renameat(&self.scratch.dir, ROOT, to, name) {
             Err(Errno::EACCES) => {}
             other => return other,
         }
-        let root =
-            openat(&self.dir, ROOT, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
+        let root = openat(
+            &self.scratch.dir,
+            ROOT,
+            OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        )?;
         let mode = Mode::from_bits_truncate(fstat(&root)?.st_mode & 0o7777);
-        fchmodat(&self.dir, ROOT, mode | Mode::S_IRWXU, FchmodatFlags::FollowSymlink)?;
-        renameat(&self.dir, ROOT, to, name)?;
+        fchmodat(&self.scratch.dir, ROOT, mode | Mode::S_IRWXU, FchmodatFlags::FollowSymlink)?;
+        renameat(&self.scratch.dir, ROOT, to, name)?;
         fchmodat(to, name, mode, FchmodatFlags::FollowSymlink)
     }
 
@@ -274,51 +280,14 @@ impl Staging {
     pub(super) fn spool(&self) -> Result<std::fs::File, Error> {
         let fail = |errno| Error::new("no temporary file can be made beside the target").errno(errno);
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
-        let file = openat(&self.dir, "spool", flags, Mode::S_IRUSR | Mode::S_IWUSR).map_err(fail)?;
-        unlinkat(&self.dir, "spool", UnlinkatFlags::NoRemoveDir).map_err(fail)?;
+        let file = openat(&self.scratch.dir, "spool", flags, Mode::S_IRUSR | Mode::S_IWUSR).map_err(fail)?;
+        unlinkat(&self.scratch.dir, "spool", UnlinkatFlags::NoRemoveDir).map_err(fail)?;
         Ok(file.into())
     }
 
     /// Writes all of this file system to the disk: a name that survives a power cut must not be of an empty file.
     pub(super) fn sync(&self) -> Result<(), Error> {
-        nix::unistd::syncfs(&self.dir)
+        nix::unistd::syncfs(&self.scratch.dir)
             .map_err(|errno| Error::new("the disk did not take it all").errno(errno))
     }
-}
-
-impl Drop for Staging {
-    fn drop(&mut self) {
-        let emptied = empty(self.dir.as_fd());
-        let removed = unlinkat(&self.parent, self.name.as_os_str(), UnlinkatFlags::RemoveDir);
-        if let Err(errno) = emptied.and(removed) {
-            let name = printable(self.name.as_bytes());
-            crate::say(&format!(
-                "rcon: the temporary directory {name} could not be removed: {}",
-                errno.desc()
-            ));
-        }
-    }
-}
-
-/// Removes staging directories of ours whose makers are dead.
-fn sweep(parent: BorrowedFd) -> Result<(), Errno> {
-    let mut stale = Vec::new();
-    for entry in Dir::from_fd(openat(parent, ".", DIRECTORY, Mode::empty())?)?.iter() {
-        let name = entry?.file_name().to_bytes().to_vec();
-        if name.starts_with(STAGING.as_bytes()) {
-            stale.push(OsString::from_vec(name));
-        }
-    }
-    for name in stale {
-        let Ok(dir) = openat(parent, name.as_os_str(), DIRECTORY, Mode::empty()) else { continue };
-        let ours = fstat(&dir).is_ok_and(|stat| stat.st_uid == geteuid().as_raw());
-        if ours && crate::sys::try_lock(dir.as_fd(), true).is_ok() {
-            empty(dir.as_fd())?;
-            match unlinkat(parent, name.as_os_str(), UnlinkatFlags::RemoveDir) {
-                Ok(()) | Err(Errno::ENOENT) => {}
-                Err(errno) => return Err(errno),
-            }
-        }
-    }
-    Ok(())
 }

@@ -34,6 +34,7 @@ pub(super) const PRIVILEGE: &str =
     "set-user-ID or set-group-ID bits or file capabilities dropped|; --keep-setuid keeps them";
 pub(super) const DEVICE: &str = "device nodes left out";
 pub(super) const ATTRIBUTE: &str = "extended attributes left out that only the system itself sets";
+pub(super) const IN_USE: &str = "old releases kept, which are the root of a run";
 
 impl Notes {
     pub(super) fn add(&mut self, kind: &'static str, first: impl FnOnce() -> String) {

@@ -9,11 +9,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, renameat};
-use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, fstatat, mkdirat};
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
+use nix::sys::stat::{Mode, SFlag, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::error::Error;
+use crate::scratch::{bury, empty, names};
 
 /// For the kernel these are enough to work in a directory; it need not be readable.
 const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
@@ -157,78 +158,6 @@ fn below(path: &[u8], errno: Errno) -> Error {
         Errno::ENOTDIR => Error::new(format!("{shown} is no directory")),
         Errno::ELOOP => Error::new(format!("{shown} is a loop of symbolic links")),
         errno => Error::new(format!("{shown} cannot be opened as a directory")).errno(errno),
-    }
-}
-
-fn names(mut dir: Dir, at_most: usize) -> Result<Vec<Vec<u8>>, Errno> {
-    let mut found = Vec::new();
-    for entry in dir.iter() {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if name != b"." && name != b".." {
-            found.push(name.to_vec());
-            if found.len() >= at_most {
-                break;
-            }
-        }
-    }
-    Ok(found)
-}
-
-/// Moves a directory into `trash`, under a name that is free there.
-pub(super) fn bury(from: BorrowedFd, name: &[u8], trash: BorrowedFd, count: &mut u64) -> Result<(), Errno> {
-    loop {
-        *count += 1;
-        let fresh = format!("removed-{count}");
-        match renameat(from, name, trash, fresh.as_bytes()) {
-            Err(Errno::EEXIST | Errno::ENOTEMPTY | Errno::ENOTDIR) => {}
-            // To rename a directory into another one its owner must be able to write it (`..` changes).
-            Err(Errno::EACCES) => {
-                fchmodat(from, name, Mode::S_IRWXU, FchmodatFlags::FollowSymlink)?;
-                return renameat(from, name, trash, fresh.as_bytes());
-            }
-            other => return other,
-        }
-    }
-}
-
-/// Empties a directory that is ours alone. Directories are not descended into but moved up and emptied there:
-/// an archive can nest them deeper than any stack, table of descriptors or path name.
-pub(super) fn empty(trash: BorrowedFd) -> Result<(), Errno> {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let list = |dir: BorrowedFd, name: &[u8], at_most| {
-        names(Dir::from_fd(openat(dir, name, flags, Mode::empty())?)?, at_most)
-    };
-    let mut count = 0;
-    loop {
-        let batch = list(trash, b".", 1024)?;
-        if batch.is_empty() {
-            return Ok(());
-        }
-        for name in batch {
-            match unlinkat(trash, name.as_slice(), UnlinkatFlags::NoRemoveDir) {
-                Err(Errno::EISDIR) => {}
-                other => {
-                    other?;
-                    continue;
-                }
-            }
-            fchmodat(trash, name.as_slice(), Mode::S_IRWXU, FchmodatFlags::FollowSymlink)?;
-            let dir = openat(trash, name.as_slice(), flags, Mode::empty())?;
-            loop {
-                let inner = list(dir.as_fd(), b".", 1024)?;
-                if inner.is_empty() {
-                    break;
-                }
-                for child in inner {
-                    match unlinkat(&dir, child.as_slice(), UnlinkatFlags::NoRemoveDir) {
-                        Err(Errno::EISDIR) => bury(dir.as_fd(), &child, trash, &mut count)?,
-                        other => other?,
-                    }
-                }
-            }
-            unlinkat(trash, name.as_slice(), UnlinkatFlags::RemoveDir)?;
-        }
     }
 }
 

@@ -41,9 +41,9 @@ pub fn widened(args: &Args) -> Args {
     args
 }
 
-/// Removes what killed watchers have left.
-pub fn sweep() {
-    trace::sweep_all();
+/// Removes what killed watchers have left; the names of it. `dry`: only looks.
+pub fn sweep(dry: bool) -> Vec<String> {
+    trace::sweep_all(dry)
 }
 
 /// Runs the command and watches, says what it needed; and runs it once more with that alone, if that was asked.

@@ -72,7 +72,7 @@ impl Instance {
     /// The kernel has no tracing, or not for this caller.
     pub(super) fn new() -> Result<Self, Error> {
         let tracefs = tracefs().map_err(failed("cannot have the kernel's tracing file system"))?;
-        sweep(tracefs.as_fd());
+        sweep(tracefs.as_fd(), false);
         let number = std::process::id();
         let name = format!("instances/{PREFIX}{number}-{:x}", sys::monotonic_ns());
         mkdirat(&tracefs, name.as_str(), Mode::from_bits_truncate(0o700))
@@ -293,16 +293,15 @@ fn remove(tracefs: BorrowedFd, name: &str, probes: Option<u32>) {
 }
 
 /// [`sweep`] of a machine where nothing else has to be done; what cannot be looked at, cannot have been made.
-pub(super) fn sweep_all() {
-    if let Ok(tracefs) = tracefs() {
-        sweep(tracefs.as_fd());
-    }
+pub(super) fn sweep_all(dry: bool) -> Vec<String> {
+    tracefs().map_or_else(|_| Vec::new(), |tracefs| sweep(tracefs.as_fd(), dry))
 }
 
 /// Removes instances whose owner was killed: nobody holds the lock on them.
-fn sweep(tracefs: BorrowedFd) {
+fn sweep(tracefs: BorrowedFd, dry: bool) -> Vec<String> {
+    let mut found = Vec::new();
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-    let Ok(instances) = openat(tracefs, "instances", flags, Mode::empty()) else { return };
+    let Ok(instances) = openat(tracefs, "instances", flags, Mode::empty()) else { return found };
     for name in crate::cgroup::children(instances.as_fd()) {
         let Some((number, name)) = name.to_str().and_then(|name| {
             let number = name.strip_prefix(PREFIX)?.split('-').next()?.parse().ok()?;
@@ -313,7 +312,11 @@ fn sweep(tracefs: BorrowedFd) {
         let unused = openat(&instances, name, flags, Mode::empty())
             .is_ok_and(|dir| sys::try_lock(dir.as_fd(), true).is_ok());
         if unused {
-            remove(tracefs, &format!("instances/{name}"), Some(number));
+            if !dry {
+                remove(tracefs, &format!("instances/{name}"), Some(number));
+            }
+            found.push(name.to_owned());
         }
     }
+    found
 }

@@ -39,6 +39,7 @@ pub(crate) fn tests() -> Vec<Case> {
         Case::new("cage::masks_hide", &[Root], masks_hide),
         Case::new("cage::private_tmp", &[Root], private_tmp),
         Case::new("cage::ephemeral_changes_nothing", &[Root, Overlay], ephemeral_changes_nothing),
+        Case::new("cage::ephemeral_in_a_directory", &[Root, Overlay, Userns], ephemeral_in_a_directory),
         Case::new("cage::overlay_keeps_writes_above", &[Root, Overlay], overlay_keeps_writes_above),
         Case::new("cage::changes_can_be_kept", &[Root, Overlay], changes_can_be_kept),
         Case::new("cage::files_of_the_host", &[Root], files_of_the_host),
@@ -195,17 +196,28 @@ fn eventually(what: &str, mut check: impl FnMut() -> bool) {
 
 fn dies_with_the_wrapper() {
     let mark = format!("cage-mark-{}", std::process::id());
-    for extra in [&["--unshare", "pid"][..], &["--unshare", "pid", "--as-init"][..]] {
-        // One that left its session and its parents: only the namespace's end reaches it.
-        let script = format!(
-            "setsid sh -c 'sleep 300 # {mark}' & setsid sh -c 'trap : TERM HUP; sleep 300; : {mark}' & echo ready; wait"
-        );
-        let mut run = rcon(extra).args(["--", "sh", "-c", &script]).start();
-        run.wait_for("ready");
-        eventually("they run", || holding(&mark).len() >= 3);
-        run.child.kill().expect("SIGKILL");
-        drop(run.finish());
-        eventually("the whole namespace dies with rcon", || holding(&mark).is_empty());
+    // A change of user takes the wish to die with the parent away (prctl(2)).
+    for extra in [
+        &["--unshare", "pid"][..],
+        &["--unshare", "pid", "--as-init"],
+        &["--unshare", "pid", "--as-init", "--user", "65534:65534", "--allow", "kill"],
+    ] {
+        for both in [false, true] {
+            // One that left its session and its parents: only the namespace's end reaches it.
+            let script = format!(
+                "setsid sh -c 'sleep 300 # {mark}' & setsid sh -c 'trap : TERM HUP; sleep 300; : {mark}' & echo ready; wait"
+            );
+            let mut run = rcon(extra).args(["--", "sh", "-c", &script]).start();
+            run.wait_for("ready");
+            eventually("they run", || holding(&mark).len() >= 3);
+            if both {
+                crate::groups::kill_both(run.child.id());
+            } else {
+                run.child.kill().expect("SIGKILL");
+            }
+            drop(run.finish());
+            eventually("the whole namespace dies with rcon", || holding(&mark).is_empty());
+        }
     }
 }
 
@@ -392,6 +404,47 @@ fn ephemeral_changes_nothing() {
     run.child.kill().expect("SIGKILL");
     drop(run.finish());
     assert!(fingerprint(root.path()) == before, "the root has changed after SIGKILL");
+}
+
+/// The writes in a directory rather than in memory: they go with the run, whoever of us is killed.
+fn ephemeral_in_a_directory() {
+    let root = Busybox::new();
+    fs::set_permissions(root.path(), fs::Permissions::from_mode(0o711)).expect("chmod");
+    std::os::unix::fs::chown(root.path().join("tmp"), Some(100_000), Some(100_000)).expect("chown");
+    let before = fingerprint(root.path());
+    let place = tempfile::tempdir().expect("temporary directory");
+    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o711)).expect("chmod");
+    let option = format!("--ephemeral={}", place.path().display());
+    let left = || fs::read_dir(place.path()).expect("list").count();
+    let script = "echo changed >/etc/name; rm -r /srv; mkdir /srv; touch /srv/x; stat -c %a /; cat /etc/name";
+    let out = root.sh(&[&option], script).run();
+    assert_eq!((out.stdout.as_str(), out.shell_status()), ("711\nchanged\n", 0), "{out}");
+    assert_eq!(left(), 0);
+    let out = root.sh(&[&option, "--map-users", "0:100000:65536"], "id -u; echo >/tmp/x").run();
+    assert_eq!((out.stdout.as_str(), out.shell_status(), left()), ("0\n", 0, 0), "{out}");
+    for who in ["front", "keeper", "both"] {
+        let mut run = root.sh(&[&option, "--unshare", "pid"], &format!("{script}; sleep 300")).start();
+        run.wait_for("changed");
+        assert_eq!(left(), 1);
+        let front = run.child.id();
+        match who {
+            "front" => run.child.kill().expect("SIGKILL"),
+            "both" => crate::groups::kill_both(front),
+            _ => {
+                let keeper = crate::groups::keeper_of(front).expect("a keeper");
+                kill(Pid::from_raw(keeper as i32), Signal::SIGKILL).expect("kill");
+            }
+        }
+        drop(run.finish());
+        if who == "both" {
+            let out = root.sh(&[&option], "true").run();
+            assert_eq!(out.shell_status(), 0, "{out}");
+        }
+        eventually("nothing stays in the directory", || left() == 0);
+    }
+    assert!(fingerprint(root.path()) == before, "the root has changed");
+    let out = root.sh(&["--ephemeral=/nonexistent"], "true").run();
+    assert!(out.shell_status() == 125 && out.stderr.contains("--ephemeral=/nonexistent"), "{out}");
 }
 
 fn overlay_keeps_writes_above() {

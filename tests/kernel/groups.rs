@@ -2,6 +2,10 @@
 
 use crate::facts::hierarchies;
 use cgroups_rs::fs::{Cgroup, cgroup::get_cgroups_relative_paths_by_pid, hierarchies::auto};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -18,6 +22,17 @@ pub(crate) fn children(pid: u32) -> Vec<u32> {
 /// The process behind a running rcon that has started its command.
 pub(crate) fn keeper_of(rcon: u32) -> Option<u32> {
     children(rcon).first().copied()
+}
+
+/// Kills both processes behind a run at once: stopped first, so that the one that dies last does not clean up
+/// after the other.
+pub(crate) fn kill_both(rcon: u32) {
+    let keeper = keeper_of(rcon).expect("a keeper");
+    for signal in [Signal::SIGSTOP, Signal::SIGKILL] {
+        for pid in [rcon, keeper] {
+            kill(Pid::from_raw(pid as i32), signal).expect("kill");
+        }
+    }
 }
 
 /// The command that a running rcon has started.

@@ -40,6 +40,7 @@ mod figures;
 mod fixture;
 mod groups;
 mod harness;
+mod image;
 mod io;
 mod memory;
 mod needs;
@@ -88,6 +89,7 @@ fn cases() -> Vec<Case> {
         refusals::tests(),
         notify::tests(),
         escape::tests(),
+        image::tests(),
     ];
     let mut cases = modules.concat();
     // The lab's: modules that another guest runs as well.

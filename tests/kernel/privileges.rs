@@ -540,6 +540,18 @@ fn learn_leaves_nothing() {
         }
         assert_eq!(traces(&stage), Vec::<String>::new(), "after {signal}, keeper: {keeper}");
     }
+    // Both at once: nobody is left to remove it but whoever comes next.
+    for next in [&["gc"][..], &["--learn", "--", "true"]] {
+        let mut running = run(RCON).args(["--learn", "--", "sh", "-c", "echo ready; exec sleep 600"]).start();
+        running.wait_for("ready");
+        crate::groups::kill_both(running.child.id());
+        running.finish();
+        assert!(!traces(&stage).is_empty(), "it is left when both are killed");
+        let dry = run(RCON).args(["gc", "--dry-run"]).run();
+        assert!(dry.stdout.contains("would remove tracing instance rcon-learn-"), "{dry}");
+        let out = run(RCON).args(next).run();
+        assert_eq!((out.shell_status(), traces(&stage)), (0, Vec::new()), "{out}");
+    }
 }
 
 /// Options drawn from all that there are.

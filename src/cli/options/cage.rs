@@ -182,10 +182,17 @@ pub(super) static ROWS: &[Opt] = &[
             Ok(())
         },
     ),
-    row("ephemeral", Takes::Nothing, CAGE, "With --root: throw every write away afterwards", |args, _| {
-        args.cage.ephemeral = true;
-        Ok(())
-    }),
+    row(
+        "ephemeral",
+        Takes::Optional("DIR"),
+        CAGE,
+        "With --root: throw every write away afterwards; it lies in memory, or below DIR",
+        |args, value| {
+            args.cage.ephemeral = true;
+            args.cage.ephemeral_in = (!value.is_empty()).then(|| PathBuf::from(value));
+            Ok(())
+        },
+    ),
     row(
         "keep-changes",
         Takes::Value("DIR"),
