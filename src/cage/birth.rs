@@ -201,7 +201,10 @@ fn scratch(place: &Path, name: &str, birth: &Birth) -> Result<Scratch, Error> {
         fchown(&scratch.dir, root, None).map_err(fail)?;
     }
     if let Some(stat) = birth.root.as_ref().and_then(|root| nix::sys::stat::stat(root).ok()) {
-        own("upper", Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid))).map_err(fail)?;
+        // An owner that does not exist inside could not write there either.
+        if birth.maps.as_ref().is_none_or(|maps| maps.has_user(stat.st_uid)) {
+            own("upper", Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid))).map_err(fail)?;
+        }
         let mode = Mode::from_bits_truncate(stat.st_mode & 0o7777);
         fchmodat(&scratch.dir, "upper", mode, FchmodatFlags::FollowSymlink).map_err(fail)?;
     }

@@ -133,10 +133,7 @@ pub fn plan(asked: &Asked, facts: &Facts) -> Result<Maps, Error> {
         check_lent(&users, facts.own.0, &facts.lent.0, "/etc/subuid")?;
         check_lent(&groups, facts.own.1, &facts.lent.1, "/etc/subgid")?;
     }
-    let maps_own = |ranges: &[Range], own: u32| {
-        ranges.iter().any(|one| own >= one.outside && own - one.outside < one.count)
-    };
-    let become_zero = !maps_own(&users, facts.own.0) || !maps_own(&groups, facts.own.1);
+    let become_zero = !maps(&users, facts.own.0) || !maps(&groups, facts.own.1);
     if become_zero && !(users.iter().any(|one| one.inside == 0) && groups.iter().any(|one| one.inside == 0)) {
         return Err(Error::new(
             "neither the caller nor 0 is in the map, so nobody could set the namespace up",
@@ -160,6 +157,11 @@ fn side(own_inside: Option<u32>, ranges: &[Range], own: u32, everyone: Option<&V
         (None, _) => out.push(Range { inside: own, outside: own, count: 1 }),
     }
     out
+}
+
+/// Is this number outside in the ranges?
+fn maps(ranges: &[Range], number: u32) -> bool {
+    ranges.iter().any(|one| number >= one.outside && number - one.outside < one.count)
 }
 
 fn check_lent(ranges: &[Range], own: u32, lent: &[Lent], file: &str) -> Result<(), Error> {
@@ -221,6 +223,12 @@ impl Maps {
     pub fn outside(&self, user: u32) -> u32 {
         let range = self.users.iter().find(|one| user >= one.inside && user - one.inside < one.count);
         range.map_or(u32::MAX, |one| one.outside + (user - one.inside))
+    }
+
+    /// Does this user outside exist inside?
+    #[must_use]
+    pub fn has_user(&self, user: u32) -> bool {
+        maps(&self.users, user)
     }
 
     /// For `--explain`.
