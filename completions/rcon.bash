@@ -126,6 +126,7 @@ _rcon_kind() {
     rcon:--join) REPLY=text ;;
     rcon:--hostname) REPLY=text ;;
     rcon:--map-users) REPLY=text ;;
+    rcon:--ephemeral) REPLY==directories ;;
     rcon:--keep-changes) REPLY=directories ;;
     rcon:--bind) REPLY=files ;;
     rcon:--ro-bind) REPLY=files ;;

@@ -79,7 +79,7 @@ complete -c rcon -n 'not __rcon_sub ls top show set attach exec freeze thaw kill
 complete -c rcon -n 'not __rcon_sub ls top show set attach exec freeze thaw kill wait doctor profile completions man gc image plot history report-schema' -l hostname -x -d 'A host name of its own'
 complete -c rcon -n 'not __rcon_sub ls top show set attach exec freeze thaw kill wait doctor profile completions man gc image plot history report-schema' -l map-root -d 'User namespace in which the caller is root'
 complete -c rcon -n 'not __rcon_sub ls top show set attach exec freeze thaw kill wait doctor profile completions man gc image plot history report-schema' -l map-users -x -d 'Map a range of users (and groups) into the user namespace'
-complete -c rcon -n 'not __rcon_sub ls top show set attach exec freeze thaw kill wait doctor profile completions man gc image plot history report-schema' -l ephemeral -d 'With --root: throw every write away afterwards'
+complete -c rcon -n 'not __rcon_sub ls top show set attach exec freeze thaw kill wait doctor profile completions man gc image plot history report-schema' -l ephemeral -d 'With --root: throw every write away afterwards; it lies in memory, or below DIR'
 complete -c rcon -n 'not __rcon_sub ls top show set attach exec freeze thaw kill wait doctor profile completions man gc image plot history report-schema' -l keep-changes -x -a '(__fish_complete_directories)' -d 'With --ephemeral: keep the changes in DIR, an upper layer (DIR.work is used too)'
 complete -c rcon -n 'not __rcon_sub ls top show set attach exec freeze thaw kill wait doctor profile completions man gc image plot history report-schema' -l image-config -d 'With --root: command, variables, user, directory as the image unpacked there has them'
 complete -c rcon -n 'not __rcon_sub ls top show set attach exec freeze thaw kill wait doctor profile completions man gc image plot history report-schema' -l read-only -d 'The root is read-only, but for the mounts below'
@@ -221,7 +221,7 @@ complete -c rcon -n 'test (count (commandline -opc)) -eq 1' -a man -d 'Print a m
 complete -c rcon -n '__rcon_sub man' -s h -l help -d 'Print help'
 complete -c rcon -n '__rcon_sub man'
 
-complete -c rcon -n 'test (count (commandline -opc)) -eq 1' -a gc -d 'Remove groups that dead wrappers left'
+complete -c rcon -n 'test (count (commandline -opc)) -eq 1' -a gc -d 'Remove groups and tracing instances that dead wrappers left'
 complete -c rcon -n '__rcon_sub gc' -l kill -d 'Kill processes that run on in such groups; without it these are only listed'
 complete -c rcon -n '__rcon_sub gc' -l dry-run -d 'Only list what would be removed'
 complete -c rcon -n '__rcon_sub gc' -s h -l help -d 'Print help'
