@@ -102,6 +102,14 @@ fn both(case: impl Fn(&mut Terminal)) {
     case(&mut Terminal::new(""));
     case(&mut Terminal::new(&format!("{RCON} --")));
     case(&mut Terminal::new(&format!("{RCON} --wait-all --")));
+    // Behind the init of a pid namespace, which an ordinary user may not have everywhere.
+    let caged = format!("{RCON} --unshare pid --");
+    let tried = Command::new(RCON).args(["--unshare", "pid", "--", "true"]).output().expect("rcon");
+    if tried.status.success() {
+        case(&mut Terminal::new(&caged));
+    } else {
+        eprintln!("not behind an init: {}", String::from_utf8_lossy(&tried.stderr));
+    }
 }
 
 #[test]

@@ -226,7 +226,9 @@ impl News {
         let ready = Box::new(move |fd: &OwnedFd| {
             let (stopped, more) = read(fd, &last);
             if let Some(signal) = stopped {
-                crate::supervise::stop_with_it(pid, signal);
+                // Its first child is the command, which may have the terminal in a process group of its own.
+                let command = crate::supervise::children_of(pid).first().copied();
+                crate::supervise::stop_with_it(command.unwrap_or(pid), signal);
             }
             more
         });

@@ -12,8 +12,8 @@ fn sysctl(path: &str) -> Option<String> {
     fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
 }
 
-/// What forbids user namespaces to this caller, if it is one of the known switches.
-fn forbidden() -> Option<(&'static str, &'static str)> {
+/// What forbids user namespaces to this caller, if it is one of the known switches; `read` gives what a file says.
+fn forbidden(read: &dyn Fn(&str) -> Option<String>) -> Option<(&'static str, &'static str)> {
     let known = [
         (
             "/proc/sys/kernel/unprivileged_userns_clone",
@@ -36,7 +36,7 @@ fn forbidden() -> Option<(&'static str, &'static str)> {
     ];
     known
         .into_iter()
-        .find(|(path, bad, ..)| sysctl(path).as_deref() == Some(bad))
+        .find(|(path, bad, ..)| read(path).as_deref() == Some(bad))
         .map(|(_, _, why, way_out)| (why, way_out))
 }
 
@@ -47,7 +47,7 @@ pub fn of_birth(new: Set, errno: Errno) -> Error {
     let error = Error::new(format!("cannot create a process in new namespaces ({})", names.join(", ")))
         .errno(errno)
         .option(if new.has(Kind::User) { "--unshare user" } else { "--unshare" });
-    match (errno, forbidden()) {
+    match (errno, forbidden(&sysctl)) {
         (Errno::EPERM | Errno::EACCES | Errno::ENOSPC | Errno::EUSERS, Some((why, way_out)))
             if new.has(Kind::User) =>
         {
@@ -73,7 +73,7 @@ pub fn of_step(step: &CageStep, new: Set, errno: Errno) -> Error {
     let mut error = Error::new(format!("cannot {}", step.words())).errno(errno);
     error.option = step.option().map(str::to_owned);
     if let (true, Errno::EPERM | Errno::EACCES, Some((why, way_out))) =
-        (new.has(Kind::User), errno, forbidden())
+        (new.has(Kind::User), errno, forbidden(&sysctl))
     {
         error.what = format!("{} ({why})", error.what);
         return error.try_this(way_out);
@@ -129,4 +129,27 @@ fn way_out(step: &CageStep, new: Set, errno: Errno) -> Option<&'static str> {
         (_, Errno::EPERM) if !new.has(Kind::User) => "as root, or with a user namespace: --unshare user",
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_switch_that_forbids_is_named() {
+        for (file, value, word) in [
+            ("/proc/sys/kernel/unprivileged_userns_clone", "0", "unprivileged_userns_clone=1"),
+            ("/proc/sys/user/max_user_namespaces", "0", "max_user_namespaces=10000"),
+            ("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1", "/etc/apparmor.d"),
+        ] {
+            let set = |path: &str| Some(if path == file { value } else { "7" }.to_owned());
+            let (why, way_out) = forbidden(&set).unwrap();
+            assert!(way_out.contains(word), "{way_out}");
+            let name = file.rsplit('/').next().unwrap();
+            assert!(why.contains(&format!("{name} is {value}")), "{why}");
+        }
+        // Where nothing forbids it, and on kernels without these switches.
+        assert_eq!(forbidden(&|_| Some("31231".to_owned())), None);
+        assert_eq!(forbidden(&|_| None), None);
+    }
 }

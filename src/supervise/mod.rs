@@ -11,12 +11,14 @@ mod processes;
 mod watch;
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 
+use crate::cage::namespaces::Kind;
 use crate::guardian::{self, Keeper, OnDeath};
 use crate::outcome::{Ended, Outcome};
 use crate::plan::{Ending, Plan};
@@ -25,7 +27,7 @@ use crate::sys;
 use crate::sys::signals::{Arrived, FRONT_DIED};
 use crate::usage::Usage;
 pub use grow::Growth;
-pub(crate) use processes::children;
+pub(crate) use processes::{children, children_of};
 use processes::{signal_all, signal_child, together};
 pub use watch::{Cause, Watch};
 
@@ -176,11 +178,24 @@ impl Run<'_> {
             children().into_iter().for_each(|pid| pass_on(pid, arrived));
             return;
         }
-        pass_on(self.running.pid, arrived);
+        if !self.is_the_commands_own(arrived) {
+            pass_on(self.running.pid, arrived);
+        }
         if told {
             // A stopped process acts on no signal.
             signal_child(self.running.pid, libc::SIGCONT);
         }
+    }
+
+    /// Behind the init of a pid namespace, has the command signalled its whole process group, which we belong to,
+    /// and so itself? The sender's number is then the one that the command has inside, which is always 2; and
+    /// with us nobody has it but a kernel thread, who sends no signals: a number so low is not given out again.
+    fn is_the_commands_own(&self, arrived: &Arrived) -> bool {
+        const LEAD: i32 = 2;
+        self.running.news.is_some()
+            && self.plan.birth.new.has(Kind::Pid)
+            && arrived.sender.as_raw() == LEAD
+            && crate::files::text(Path::new("/proc/2/cmdline")).is_none_or(|line| line.is_empty())
     }
 
     /// Looks at the clocks.

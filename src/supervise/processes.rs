@@ -63,7 +63,7 @@ fn members(running: &Running) -> Vec<Pid> {
 
 /// The children of all threads of a process (proc(5); the file is there with CONFIG_PROC_CHILDREN, as all
 /// distributions have it).
-fn children_of(pid: Pid) -> Vec<Pid> {
+pub(crate) fn children_of(pid: Pid) -> Vec<Pid> {
     let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
     threads.flatten().flat_map(|thread| children_of_thread(&thread.path().join("children"))).collect()
 }

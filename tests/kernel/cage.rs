@@ -12,7 +12,10 @@ use nix::{
 use std::{
     collections::BTreeMap,
     fs,
-    os::unix::fs::{MetadataExt, PermissionsExt, symlink},
+    os::unix::{
+        fs::{MetadataExt, PermissionsExt, symlink},
+        process::CommandExt,
+    },
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -82,7 +85,7 @@ impl Busybox {
     }
 
     /// `rcon --root … OPTIONS -- sh -c SCRIPT`, with busybox's programs as the shell's own.
-    fn sh(&self, options: &[&str], script: &str) -> Run {
+    pub(crate) fn sh(&self, options: &[&str], script: &str) -> Run {
         let run = rcon(["--root"]).args([self.path()]).args(options);
         run.args(["--env", "PATH=/bin", "--", "/bin/sh", "-c"]).args([prefixed(script)])
     }
@@ -100,7 +103,7 @@ fn prefixed(script: &str) -> String {
 }
 
 /// Every file's name, mode, owner, time and content.
-fn fingerprint(dir: &Path) -> BTreeMap<PathBuf, (u32, u32, u64, i64, Vec<u8>)> {
+pub(crate) fn fingerprint(dir: &Path) -> BTreeMap<PathBuf, (u32, u32, u64, i64, Vec<u8>)> {
     let mut found = BTreeMap::new();
     let mut todo = vec![dir.to_owned()];
     while let Some(path) = todo.pop() {
@@ -158,6 +161,13 @@ fn init_passes_signals_on() {
             "{out}"
         );
     }
+    // What it sends to its own process group it gets once, though we are in that group, too.
+    for options in [&[][..], &["--unshare", "pid"]] {
+        let mut run = rcon(options);
+        run.command.process_group(0);
+        let out = run.args(["--"]).victim("kill-group").run();
+        assert_eq!(out.stdout, "got 1\n", "{options:?}: {out}");
+    }
     let mut run = rcon(["--unshare", "pid", "--", "sh", "-c", "echo ready; exec sleep 100"]).start();
     run.wait_for("ready");
     kill(Pid::from_raw(run.child.id() as i32), Signal::SIGTERM).expect("kill");
@@ -173,7 +183,7 @@ fn as_init_is_pid_one() {
 }
 
 /// Processes whose command line holds this word.
-fn holding(word: &str) -> Vec<String> {
+pub(crate) fn holding(word: &str) -> Vec<String> {
     let entries = fs::read_dir("/proc").expect("/proc").flatten();
     let own = std::process::id().to_string();
     entries
@@ -186,7 +196,7 @@ fn holding(word: &str) -> Vec<String> {
         .collect()
 }
 
-fn eventually(what: &str, mut check: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut check: impl FnMut() -> bool) {
     let deadline = Instant::now() + slow(Duration::from_secs(5));
     while !check() {
         assert!(Instant::now() < deadline, "{what}");
@@ -767,7 +777,6 @@ impl Ordinary {
     }
 
     fn rcon<'a>(&self, options: impl IntoIterator<Item = &'a str>) -> Run {
-        use std::os::unix::process::CommandExt;
         let mut run = run(self.dir.path().join("rcon")).args(options);
         run.command.uid(Self::UID).gid(Self::UID).current_dir("/");
         run

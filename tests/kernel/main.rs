@@ -45,6 +45,7 @@ mod io;
 mod memory;
 mod needs;
 mod notify;
+mod ordinary;
 mod place;
 mod privileges;
 mod profiles;
@@ -90,6 +91,7 @@ fn cases() -> Vec<Case> {
         notify::tests(),
         escape::tests(),
         image::tests(),
+        ordinary::tests(),
     ];
     let mut cases = modules.concat();
     // The lab's: modules that another guest runs as well.

@@ -5,17 +5,21 @@
 
 use nix::{
     fcntl::OFlag,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
     sched::{CloneFlags, unshare},
-    sys::signal::{SigSet, Signal, raise},
+    sys::{
+        signal::{SigSet, Signal, kill, raise},
+        signalfd::SignalFd,
+    },
     time::{ClockId, clock_gettime},
-    unistd::setsid,
+    unistd::{Pid, setsid},
 };
 use std::{
     env,
     error::Error,
     fs::OpenOptions,
     io::{Read, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::{fd::AsFd, unix::fs::OpenOptionsExt},
     path::Path,
     path::PathBuf,
     process::{Child, Command, ExitCode, Stdio},
@@ -51,6 +55,7 @@ pub(crate) fn program() -> PathBuf {
 /// | `write:SIZE:PATH`, `read:SIZE:PATH` | direct I/O in blocks of 64 KiB, says `io_ms=…` |
 /// | `ignore-term:N` | ignores SIGTERM, says `ready`, sleeps |
 /// | `catch-term:N:STATUS` | says `ready`; on SIGTERM says `caught`, needs N seconds more and leaves with STATUS |
+/// | `kill-group` | sends SIGUSR1 to its process group, says `got N`: how often it got it itself |
 /// | `stop` | stops itself with SIGSTOP; when continued sleeps |
 /// | `with:ROLE:…` | starts that as a child and sleeps |
 /// | `orphan:ROLE:…` | starts that as a child, waits for it to say something and leaves with 0 |
@@ -118,6 +123,19 @@ fn act(role: &str) -> Result<ExitCode, Box<dyn Error>> {
             println!("caught");
             thread::sleep(seconds(time)?);
             return Ok(ExitCode::from(status.parse::<u8>()?));
+        }
+        ["kill-group"] => {
+            let set = SigSet::from(Signal::SIGUSR1);
+            set.thread_block()?;
+            let fd = SignalFd::new(&set)?;
+            kill(Pid::from_raw(0), Signal::SIGUSR1)?;
+            let (mut count, patience) = (0, crate::support::slow(Duration::from_millis(200)));
+            let patience = PollTimeout::try_from(patience)?;
+            while poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], patience)? > 0 {
+                fd.read_signal()?;
+                count += 1;
+            }
+            println!("got {count}");
         }
         ["stop"] => {
             raise(Signal::SIGSTOP)?;
