@@ -157,8 +157,7 @@ impl Midwife {
     /// The command, or the init before it, runs as `pid`: what the supervisor needs to know.
     #[must_use]
     pub fn deliver(self, pid: Pid) -> Delivered {
-        let mut delivered = Delivered::default();
-        delivered.held = Held(self.scratch, self.in_use);
+        let mut delivered = Delivered { held: Held(self.scratch, self.in_use), ..Delivered::default() };
         if let Some((news, _, second)) = self.news {
             delivered.others.push(news.watched(pid, second));
             delivered.news = Some(news);
