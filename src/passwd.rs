@@ -7,7 +7,8 @@ use std::io::Read;
 use std::os::fd::BorrowedFd;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::sys::stat::{FileStat, Mode, fstat, stat};
 
 /// More than this is no passwd or group file.
 const LARGEST: u64 = 64 << 20;
@@ -92,10 +93,16 @@ impl Accounts {
 /// A file below a root directory, whatever links are in it.
 pub(crate) fn read_below(root: BorrowedFd, name: &str) -> Result<Vec<u8>, Errno> {
     // O_NONBLOCK: a FIFO in its place must not stop us.
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let how = OpenHow::new()
-        .flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)
+        .flags(flags)
         .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    let file = match openat2(root, name, how) {
+    let opened = match openat2(root, name, how) {
+        // Linux before 5.6. Our own root is what it resolves below anyway.
+        Err(Errno::ENOSYS) if is_own_root(root) => openat(root, name, flags, Mode::empty()),
+        other => other,
+    };
+    let file = match opened {
         Ok(fd) => File::from(fd),
         Err(Errno::ENOENT) => return Ok(Vec::new()),
         Err(errno) => return Err(errno),
@@ -107,6 +114,11 @@ pub(crate) fn read_below(root: BorrowedFd, name: &str) -> Result<Vec<u8>, Errno>
     let mut text = Vec::new();
     let length = file.take(LARGEST + 1).read_to_end(&mut text).map_err(errno)?;
     if length as u64 > LARGEST { Err(Errno::EFBIG) } else { Ok(text) }
+}
+
+fn is_own_root(dir: BorrowedFd) -> bool {
+    let same = |one: FileStat, other: FileStat| (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino);
+    matches!((fstat(dir), stat("/")), (Ok(dir), Ok(root)) if same(dir, root))
 }
 
 fn lines(text: &[u8]) -> impl Iterator<Item = Vec<&[u8]>> {

@@ -50,8 +50,12 @@ fn drootenv(root: &Path) -> Result<Vec<(OsString, OsString)>, Error> {
     let Ok(dir) = crate::cgroup::open_dir(root) else { return Ok(Vec::new()) };
     let failed =
         |why: String| Error::new(format!("/.drootenv in {}: {why}", root.display())).option("--root");
-    let text = crate::passwd::read_below(dir.as_fd(), ".drootenv")
-        .map_err(|errno| failed(errno.desc().to_owned()))?;
+    let text = crate::passwd::read_below(dir.as_fd(), ".drootenv").map_err(|errno| match errno {
+        Errno::ENOSYS => {
+            failed("it cannot be read".to_owned()).errno(errno).try_this(super::trouble::TOO_OLD)
+        }
+        errno => failed(errno.desc().to_owned()),
+    })?;
     let changes = crate::environment::parse_file(&text).map_err(failed)?;
     let pairs = changes.into_iter().filter_map(|change| match change {
         Change::Set(name, value) => Some((name, value)),

@@ -16,6 +16,8 @@ pub enum Setting {
     Ionice(u16, u16),
     /// sched_setscheduler(2): name, policy, priority.
     Sched(&'static str, i32, i32),
+    /// sched_setattr(2), SCHED_DEADLINE: runtime, deadline, period in nanoseconds.
+    Deadline([u64; 3]),
     /// /proc/self/oom_score_adj.
     OomScoreAdj(CString),
 }
@@ -107,11 +109,14 @@ pub fn ionice(text: &str) -> Result<Setting, String> {
     Ok(Setting::Ionice(class, level))
 }
 
-/// Reads `other`, `batch`, `idle`, `fifo:10`, `rr:10`.
+/// Reads `other`, `batch`, `idle`, `fifo:10`, `rr:10`, `deadline:10ms:30ms`.
 ///
 /// # Errors
 /// What is wrong with it.
 pub fn sched(text: &str) -> Result<Setting, String> {
+    if let Some(times) = text.strip_prefix("deadline") {
+        return deadline(times);
+    }
     let (policy, priority) = text.split_once(':').map_or((text, None), |(p, n)| (p, Some(n)));
     let (name, number, real_time) = match policy {
         "other" | "normal" => ("other", libc::SCHED_OTHER, false),
@@ -119,12 +124,10 @@ pub fn sched(text: &str) -> Result<Setting, String> {
         "idle" => ("idle", libc::SCHED_IDLE, false),
         "fifo" => ("fifo", libc::SCHED_FIFO, true),
         "rr" => ("rr", libc::SCHED_RR, true),
-        "deadline" => {
-            return Err(
-                "a deadline forbids fork(2) to the command: use chrt --deadline as the command".to_owned()
-            );
+        _ => {
+            return Err("give other, batch, idle, fifo:PRIO, rr:PRIO or deadline:RUNTIME:DEADLINE[:PERIOD]"
+                .to_owned());
         }
-        _ => return Err("give other, batch, idle, fifo:PRIO or rr:PRIO".to_owned()),
     };
     let priority = match (real_time, priority.map(str::parse)) {
         (false, None | Some(Ok(0))) => 0,
@@ -135,6 +138,24 @@ pub fn sched(text: &str) -> Result<Setting, String> {
         }
     };
     Ok(Setting::Sched(name, number, priority))
+}
+
+/// `:RUNTIME:DEADLINE[:PERIOD]`, by the kernel's own rules (sched(7)).
+fn deadline(times: &str) -> Result<Setting, String> {
+    let nanoseconds = |word| {
+        let time = humantime::parse_duration(word).ok()?;
+        u64::try_from(time.as_nanos()).ok()
+    };
+    let times: Option<Vec<u64>> = times.split(':').skip(1).map(nanoseconds).collect();
+    let (runtime, deadline, period) = match times.as_deref() {
+        Some(&[runtime, deadline]) => (runtime, deadline, deadline),
+        Some(&[runtime, deadline, period]) => (runtime, deadline, period),
+        _ => return Err("give deadline:RUNTIME:DEADLINE[:PERIOD], such as deadline:10ms:30ms".to_owned()),
+    };
+    if runtime < 1024 || runtime > deadline || deadline > period {
+        return Err("the runtime is 1024 ns or more, and no longer than the deadline, and that no longer than the period".to_owned());
+    }
+    Ok(Setting::Deadline([runtime, deadline, period]))
 }
 
 /// Reads the adjustment: -1000 (never) to 1000 (first).
@@ -155,6 +176,7 @@ impl Setting {
     pub fn replaces(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Rlimit(_, one, ..), Self::Rlimit(_, two, ..)) => one == two,
+            (Self::Sched(..) | Self::Deadline(_), Self::Sched(..) | Self::Deadline(_)) => true,
             _ => std::mem::discriminant(self) == std::mem::discriminant(other),
         }
     }
@@ -177,6 +199,13 @@ impl Setting {
             Self::Sched(name, _, priority) => {
                 format!("set the scheduling policy to {name}, priority {priority}")
             }
+            Self::Deadline(times) => {
+                let [runtime, deadline, period] =
+                    times.map(|time| humantime::format_duration(std::time::Duration::from_nanos(time)));
+                format!(
+                    "set the scheduling policy to deadline: {runtime} within {deadline}, every {period} (what it forks gets the policy other)"
+                )
+            }
             Self::OomScoreAdj(value) => format!("set oom_score_adj to {}", value.to_string_lossy()),
         }
     }
@@ -191,6 +220,7 @@ impl Setting {
             Self::Nice(value) => crate::sys::child::set_nice(*value),
             Self::Ionice(class, level) => crate::sys::child::set_ionice(*class, *level),
             Self::Sched(_, policy, priority) => crate::sys::child::set_scheduler(*policy, *priority),
+            Self::Deadline(times) => crate::sys::child::set_deadline(*times),
             Self::OomScoreAdj(value) => {
                 crate::sys::child::write_file(c"/proc/self/oom_score_adj", value.to_bytes())
             }
@@ -214,6 +244,15 @@ mod tests {
         assert!(nice("-21").is_err() && nice("5").is_ok());
         assert_eq!(ionice("best-effort").unwrap(), Setting::Ionice(2, 4));
         assert!(ionice("idle:1").is_err() && ionice("rt:8").is_err());
+        assert_eq!(
+            sched("deadline:10ms:30ms").unwrap(),
+            Setting::Deadline([10_000_000, 30_000_000, 30_000_000])
+        );
+        for wrong in ["deadline", "deadline:1ms", "deadline:2ms:1ms", "deadline:1ms:3ms:2ms", "deadline:1:2"]
+        {
+            assert!(sched(wrong).is_err(), "{wrong}");
+        }
+        assert!(sched("rr:10").unwrap().replaces(&sched("deadline:1ms:2ms").unwrap()));
         assert!(sched("fifo").is_err() && sched("rr:10").is_ok() && sched("batch:1").is_err());
         assert!(oom_score_adj("1001").is_err());
         assert!(nice("1").unwrap().replaces(&nice("2").unwrap()));

@@ -8,6 +8,9 @@ use super::namespaces::{Kind, Set};
 use super::step::{CageStep, Root, What};
 use crate::error::Error;
 
+/// Where a system call is not there.
+pub const TOO_OLD: &str = "this needs openat2, open_tree and mount_setattr (Linux 5.12), which this kernel, or a seccomp filter, does not offer";
+
 fn sysctl(path: &str) -> Option<String> {
     fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
 }
@@ -86,9 +89,7 @@ pub fn of_step(step: &CageStep, new: Set, errno: Errno) -> Error {
 
 fn way_out(step: &CageStep, new: Set, errno: Errno) -> Option<&'static str> {
     Some(match (step, errno) {
-        (_, Errno::ENOSYS) => {
-            "this needs openat2, open_tree and mount_setattr (Linux 5.12), which this kernel, or a seccomp filter, does not offer"
-        }
+        (_, Errno::ENOSYS) => TOO_OLD,
         (CageStep::PrivateMounts | CageStep::EnterRoot, Errno::EINVAL) => {
             "rcon itself runs in a chroot, where the kernel allows no pivot_root: use --chroot-only"
         }
@@ -121,6 +122,12 @@ fn way_out(step: &CageStep, new: Set, errno: Errno) -> Option<&'static str> {
             CageStep::Process(super::process::Setting::Nice(_) | super::process::Setting::OomScoreAdj(_)),
             Errno::EACCES | Errno::EPERM,
         ) => "only root may go below the caller's own value",
+        (CageStep::Process(super::process::Setting::Deadline(_)), Errno::EBUSY) => {
+            "the processors have no such share left for deadlines (kernel.sched_rt_runtime_us): ask for less"
+        }
+        (CageStep::Process(super::process::Setting::Deadline(_)), Errno::EPERM) => {
+            "only root may, and only where the command may run on all processors (no --cpus, no cpuset around us)"
+        }
         (CageStep::Process(super::process::Setting::Rlimit(..)), Errno::EPERM) => {
             "only root may go above the caller's own hard limit (ulimit -aH)"
         }

@@ -94,7 +94,15 @@ impl Facts {
     pub fn read(asked: &identity::Asked, root: BorrowedFd) -> Result<Self, Error> {
         let accounts = if asked.needs_accounts() {
             Accounts::read(root)
-                .map_err(|(file, errno)| Error::new(format!("cannot read /{file}")).errno(errno))?
+                .map_err(|(file, errno)| {
+                    let error = Error::new(format!("cannot read /{file}")).errno(errno);
+                    match errno {
+                        nix::errno::Errno::ENOSYS => error.try_this(
+                            "files of another root are read with openat2 (Linux 5.6), which this kernel, or a seccomp filter, does not offer",
+                        ),
+                        _ => error,
+                    }
+                })?
         } else {
             Accounts::default()
         };

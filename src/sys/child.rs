@@ -276,6 +276,28 @@ pub fn set_scheduler(policy: i32, priority: i32) -> Result<(), Errno> {
     Errno::result(done).map(drop)
 }
 
+/// sched_setattr(2) of this process with SCHED_DEADLINE: runtime, deadline, period in nanoseconds. Without
+/// SCHED_FLAG_RESET_ON_FORK it could make no child (sched(7)).
+///
+/// # Errors
+/// The kernel's answer.
+pub fn set_deadline(times: [u64; 3]) -> Result<(), Errno> {
+    #[repr(C)]
+    struct Attributes {
+        size: u32,
+        policy: u32,
+        flags: u64,
+        nice: i32,
+        priority: u32,
+        times: [u64; 3],
+    }
+    const RESET_ON_FORK: u64 = 1;
+    let size = std::mem::size_of::<Attributes>() as u32;
+    let attributes = Attributes { size, policy: 6, flags: RESET_ON_FORK, nice: 0, priority: 0, times };
+    // SAFETY: attributes of the size that they say, in the kernel's layout (linux/sched/types.h).
+    Errno::result(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) }).map(drop)
+}
+
 /// Is this descriptor open?
 #[must_use]
 pub fn is_open(fd: i32) -> bool {

@@ -51,6 +51,12 @@ pub(crate) fn tests() -> Vec<Case> {
         Case::new("cage::user_of_the_root", &[Root], user_of_the_root),
         Case::new("cage::an_ordinary_user", &[Root, Userns, Overlay], an_ordinary_user),
         Case::new("cage::where_user_namespaces_are_forbidden", &[Root, Need::Lab], forbidden),
+        Case::new("cage::kernels_without_the_mount_calls", &[Root], kernels_without_the_mount_calls),
+        Case::new(
+            "cage::ranges_lent_to_a_user",
+            &[Root, Userns, Need::Tool("newuidmap")],
+            ranges_lent_to_a_user,
+        ),
         Case::new("cage::names_and_clocks", &[Root], names_and_clocks),
         Case::new("cage::loopback_is_up", &[Root], loopback_is_up),
         Case::new("cage::joins", &[Root], joins),
@@ -609,6 +615,15 @@ fn settings_hold() {
         rcon(["--unshare", "pid", "--rlimit", "fsize=1K", "--", "sh", "-c", "echo >/dev/null; ulimit -f"])
             .run();
     assert!(out.stdout == "2\n" || out.stdout == "1\n", "{out}"); // blocks of 512 bytes or of 1 KiB
+    // The policy is field 41 of its own line; what it forks has another.
+    let script = "cut -d' ' -f41 /proc/$$/stat; cut -d' ' -f41 /proc/self/stat";
+    let out = rcon(["--sched", "deadline:5ms:50ms:100ms", "--", "sh", "-c", script]).run();
+    if out.stderr.contains("only where the command may run on all processors") {
+        // Root without CAP_SYS_NICE over them, or in a cpuset: refused, and not run without it.
+        assert_eq!((out.shell_status(), out.stdout.as_str()), (125, ""), "{out}");
+    } else {
+        assert_eq!(out.stdout, "6\n0\n", "{out}");
+    }
     let out = rcon(["--nice", "20", "--", "true"]).run();
     assert_eq!(out.shell_status(), 125, "{out}");
 }
@@ -846,6 +861,80 @@ fn an_ordinary_user() {
     assert!(out.shell_status() == 125 && out.stderr.contains("/etc/subuid lends it nothing"), "{out}");
     let out = user.rcon(["--nice", "-5", "--", "true"]).run();
     assert!(out.shell_status() == 125 && out.stderr.contains("set the nice value to -5"), "{out}");
+}
+
+/// What is missing on kernels before 5.12, as a seccomp filter can have it: an error that says so.
+fn kernels_without_the_mount_calls() {
+    let root = Busybox::new();
+    let root = root.path().display().to_string();
+    let lacking = |calls: &[i64], options: &[&str]| {
+        let calls: Vec<String> = calls.iter().map(i64::to_string).collect();
+        let mut run =
+            run(crate::victim::program()).env("RCON_VICTIM", format!("lacking:{}", calls.join(":")));
+        run.command.arg(crate::support::RCON).args(options).args(["--", "/bin/busybox", "true"]);
+        run.run()
+    };
+    let (openat2, open_tree, setattr) = (libc::SYS_openat2, libc::SYS_open_tree, libc::SYS_mount_setattr);
+    for call in [openat2, open_tree, setattr] {
+        let out = lacking(&[call], &["--root", &root, "--tmpfs", "/tmp"]);
+        assert!(out.shell_status() == 125 && out.stderr.contains("Linux 5.12"), "without {call}: {out}");
+    }
+    // What needs none of them works there.
+    let out = lacking(&[openat2], &["--root", &root, "--chroot-only", "--user", "root"]);
+    assert!(out.shell_status() == 125 && out.stderr.contains("Linux 5."), "{out}");
+    let user = &["--user", "65534:65534", "--groups", "none", "--allow", "chown"];
+    for options in [&[][..], &["--unshare", "net,uts", "--hostname", "old"], &["--nice", "5"], user] {
+        let out = lacking(&[openat2, open_tree, setattr], options);
+        assert_eq!((out.shell_status(), out.stderr.as_str()), (0, ""), "{options:?}: {out}");
+    }
+}
+
+/// With the set-user-ID helpers of the distribution, and the files that they read.
+fn ranges_lent_to_a_user() {
+    let user = Ordinary::new();
+    let place = tempfile::tempdir().expect("temporary directory");
+    let uid = Ordinary::UID;
+    let lent = "tester:200000:1000\n".to_owned();
+    let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let passwd = format!("{passwd}tester:x:{uid}:{uid}::/:/bin/sh\n");
+    // In the tests' own mount namespace: nobody else sees it.
+    let over: Vec<_> = [("/etc/subuid", &lent), ("/etc/subgid", &lent), ("/etc/passwd", &passwd)]
+        .into_iter()
+        .map(|(file, text)| Covered::new(&place.path().join(file.trim_start_matches("/etc/")), file, text))
+        .collect();
+    let script =
+        "id -u; cat /proc/self/uid_map; cat /proc/self/gid_map; touch /proc/self/x 2>/dev/null; true";
+    let out = user.rcon(["--map-root", "--map-users", "1:200000:1000", "--", "sh", "-c", script]).run();
+    let words: Vec<&str> = out.stdout.split_whitespace().collect();
+    let own = uid.to_string();
+    let map = ["0", &own, "1", "1", "200000", "1000"];
+    assert_eq!(words, [&["0"][..], &map, &map].concat(), "{out}");
+    // A number of the range is somebody there, with groups of its own.
+    let options = ["--map-root", "--map-users", "1:200000:1000", "--user", "7:8", "--groups", "9"];
+    let out = user.rcon([&options[..], &["--", "sh", "-c", "id -u; id -G"]].concat()).run();
+    assert_eq!(out.stdout, "7\n8 9\n", "{out}");
+    let out = user.rcon(["--map-users", "0:200000:1001", "--", "true"]).run();
+    assert!(out.shell_status() == 125 && out.stderr.contains("lends it 200000:1000"), "{out}");
+    drop(over);
+}
+
+/// A file of the machine with another bound over it.
+struct Covered(PathBuf);
+
+impl Covered {
+    fn new(with: &Path, file: &str, text: &str) -> Self {
+        fs::write(with, text).expect("write");
+        let none = None::<&str>;
+        nix::mount::mount(Some(with), file, none, nix::mount::MsFlags::MS_BIND, none).expect("bind");
+        Self(file.into())
+    }
+}
+
+impl Drop for Covered {
+    fn drop(&mut self) {
+        // The fixture sees one that stays.
+        nix::mount::umount2(&self.0, nix::mount::MntFlags::MNT_DETACH).ok();
+    }
 }
 
 /// The message names what forbids it.

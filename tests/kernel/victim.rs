@@ -55,6 +55,7 @@ pub(crate) fn program() -> PathBuf {
 /// | `write:SIZE:PATH`, `read:SIZE:PATH` | direct I/O in blocks of 64 KiB, says `io_ms=…` |
 /// | `ignore-term:N` | ignores SIGTERM, says `ready`, sleeps |
 /// | `catch-term:N:STATUS` | says `ready`; on SIGTERM says `caught`, needs N seconds more and leaves with STATUS |
+/// | `lacking:N:…` | (in `RCON_VICTIM`) executes the command line that it has as arguments without these system calls |
 /// | `kill-group` | sends SIGUSR1 to its process group, says `got N`: how often it got it itself |
 /// | `stop` | stops itself with SIGSTOP; when continued sleeps |
 /// | `with:ROLE:…` | starts that as a child and sleeps |
@@ -123,6 +124,14 @@ fn act(role: &str) -> Result<ExitCode, Box<dyn Error>> {
             println!("caught");
             thread::sleep(seconds(time)?);
             return Ok(ExitCode::from(status.parse::<u8>()?));
+        }
+        ["lacking", ref calls @ ..] => {
+            use std::os::unix::process::CommandExt;
+            let calls: Result<Vec<u32>, _> = calls.iter().map(|number| number.parse()).collect();
+            refuse_calls(&calls?)?;
+            let mut args = env::args_os().skip(1);
+            let program = args.next().ok_or("no program")?;
+            return Err(Command::new(program).args(args).env_remove("RCON_VICTIM").exec().into());
         }
         ["kill-group"] => {
             let set = SigSet::from(Signal::SIGUSR1);
@@ -207,6 +216,26 @@ fn again(role: &str) -> Command {
     let mut command = Command::new(program());
     command.arg(format!("--victim={role}")).env_remove("RCON_VICTIM");
     command
+}
+
+/// A seccomp filter for which the kernel has not these system calls.
+#[allow(unsafe_code, reason = "no crate here wraps seccomp(2)")]
+fn refuse_calls(calls: &[u32]) -> Result<(), Box<dyn Error>> {
+    let step = |code: u32, jt: u8, k: u32| libc::sock_filter { code: code as u16, jt, jf: 0, k };
+    // The number of the call is the first field of what the filter sees.
+    let mut program = vec![step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0)];
+    for (at, call) in calls.iter().enumerate() {
+        program.push(step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, (calls.len() - at) as u8, *call));
+    }
+    program.push(step(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ALLOW));
+    let refuse = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
+    program.push(step(libc::BPF_RET | libc::BPF_K, 0, refuse));
+    let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    // SAFETY: the program lives until the call is over, and has the length that is said.
+    nix::errno::Errno::result(unsafe {
+        libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter)
+    })?;
+    Ok(())
 }
 
 fn alloc(size: usize, hold: Duration) {

@@ -378,7 +378,7 @@ pub(super) static ROWS: &[Opt] = &[
         "sched",
         Takes::Value("POLICY[:PRIO]"),
         PROCESS,
-        "Scheduling policy: other, batch, idle, fifo:1-99, rr:1-99",
+        "Scheduling policy: other, batch, idle, fifo:1-99, rr:1-99, deadline:RUNTIME:DEADLINE",
         |args, value| setting(&mut args.cage, process::sched(text(value)?)?),
     ),
     row(
