@@ -47,8 +47,12 @@ fn main() {
         run.wait().expect("wait");
     }
     // Who goes on after the front needs a moment.
-    std::thread::sleep(Duration::from_secs(1));
-    let left = fs::read_dir(&place).expect("list").count();
+    let left = || fs::read_dir(&place).expect("list").count();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while left() > 0 && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let left = left();
     let same = fingerprint(&root) == before;
     println!(
         "  the tree is {}; {left} left in DIR",
