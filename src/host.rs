@@ -22,6 +22,9 @@ pub struct Host {
     pub layout: Layout,
     /// The caller's v2 group and its ancestors up to the mount's root, nearest first.
     pub v2_chain: Vec<V2Node>,
+    /// v1 parents that are not ours to write. Looked at where less than all is a choice; a run that wants all hears
+    /// it from mkdir(2).
+    pub closed: Vec<PathBuf>,
     /// What values are computed from.
     pub facts: Facts,
     /// This process.
@@ -140,6 +143,10 @@ impl Host {
         host.layout = layout()?;
         if !args.needs_group() && !args.receipt.counts() {
             return Ok(host);
+        }
+        if args.best_effort || args.explain.is_some() {
+            let parents = host.layout.v1.iter().filter_map(|hierarchy| host.v1_parent(hierarchy).ok());
+            host.closed = parents.filter(|parent| is_closed(&below(root, parent))).collect();
         }
         if args.control.name.is_some() {
             host.taken = crate::runs::taken()?;
@@ -266,12 +273,20 @@ fn read_chain(root: &Path, layout: &Layout, given: Option<&Path>) -> Vec<V2Node>
     }
 }
 
+/// It is there, and not ours.
+fn is_closed(path: &Path) -> bool {
+    use nix::errno::Errno::{EACCES, EPERM};
+    matches!(nix::unistd::access(path, nix::unistd::AccessFlags::W_OK), Err(EACCES | EPERM))
+}
+
+fn can_write(path: &Path) -> bool {
+    nix::unistd::access(path, nix::unistd::AccessFlags::W_OK).is_ok()
+}
+
 fn read_node(root: &Path, dir: &Path, own: bool) -> V2Node {
-    use nix::unistd::{AccessFlags, access};
     let path = below(root, dir);
     // Only the real root lacks this file (cgroup-v2.rst, "cgroup.type").
     let kind = files::text(&path.join("cgroup.type"));
-    let can_write = |name: &str| access(&path.join(name), AccessFlags::W_OK).is_ok();
     let own_pids = [std::process::id(), crate::guardian::front()].map(|pid| pid.to_string());
     let others = || {
         files::text(&path.join("cgroup.procs"))
@@ -282,7 +297,7 @@ fn read_node(root: &Path, dir: &Path, own: bool) -> V2Node {
         controllers: read_words(&path.join("cgroup.controllers")),
         subtree: read_words(&path.join("cgroup.subtree_control")),
         real_root,
-        writable: can_write("") && can_write("cgroup.procs"),
+        writable: can_write(&path) && can_write(&path.join("cgroup.procs")),
         others: !real_root && others(),
         limits: if real_root { Vec::new() } else { set_limits(&path) },
         kind: kind.unwrap_or_default(),

@@ -608,7 +608,8 @@ fn lock(dir: BorrowedFd, exclusive: bool) -> bool {
     false
 }
 
-fn way_out(errno: Errno) -> Option<&'static str> {
+/// What to do about a refusal to make or fill a group.
+pub(crate) fn way_out(errno: Errno) -> Option<&'static str> {
     match errno {
         Errno::EACCES | Errno::EPERM => Some(
             "as root, or where a subtree is delegated: systemd-run --user --scope -p Delegate=yes rcon ...",

@@ -2,10 +2,13 @@
 
 use crate::cgroup::layout::Hierarchy;
 use crate::cgroup::place::{self, Place};
+use crate::cgroup::way_out;
 use crate::error::Error;
 use crate::host::{Host, V2Node};
 use crate::limits::{self, Asked, Controller, Version};
 use crate::receipt;
+
+use nix::errno::Errno;
 
 use super::{GroupPlan, Named};
 
@@ -214,6 +217,13 @@ impl Placing<'_> {
                     hierarchy.mount.display()
                 ),
             ));
+        }
+        if self.host.closed.contains(&parent) {
+            let error = Error::new(format!("{} is not ours to write", parent.display())).errno(Errno::EACCES);
+            return Err(match way_out(Errno::EACCES) {
+                Some(hint) => error.try_this(hint),
+                None => error,
+            });
         }
         groups.push(GroupPlan {
             version: Version::V1,

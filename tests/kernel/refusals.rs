@@ -117,10 +117,21 @@ fn not_ours_to_write() {
         ["Permission denied", "not ours to write"].iter().any(|words| out.stderr.contains(words)),
         "{out}"
     );
-    // What it would do, it may say.
-    let mut attempt = run(&program).args(["--explain", "--", "true"]);
-    attempt.command.uid(65_534).gid(65_534).current_dir("/");
-    assert_eq!(attempt.run().status.code(), Some(0));
+    let by_nobody = |args: &[&str]| {
+        let mut attempt = run(&program).args(args);
+        attempt.command.uid(65_534).gid(65_534).current_dir("/");
+        attempt.run()
+    };
+    // What it would do, it may say, and that it could not.
+    let out = by_nobody(&["--explain", "--", "true"]);
+    assert_eq!(out.status.code(), Some(0), "{out}");
+    let out = by_nobody(&["--explain", "--pids", "64", "--", "true"]);
+    assert_eq!(out.status.code(), Some(125), "{out}");
+    assert!(out.stdout.contains("not honoured: --pids 64: "), "{out}");
+    // With less only if that is asked for, and said.
+    let out = by_nobody(&["--best-effort", "--pids", "64", "--", "echo", "ran"]);
+    assert_eq!((out.status.code(), out.stdout.as_str()), (Some(0), "ran\n"), "{out}");
+    assert!(out.stderr.starts_with("rcon: going on without --pids 64: "), "{out}");
 }
 
 /// In a mount namespace that ends with the shell.
