@@ -5,11 +5,14 @@ use crate::Result;
 use nix::unistd::geteuid;
 use std::{
     fs,
+    hash::{DefaultHasher, Hash, Hasher},
     path::PathBuf,
     process::{Command, Stdio},
 };
 
-const PACKAGES: &str = "systemd,systemd-sysv,dbus,dbus-user-session,libpam-systemd,procps,util-linux,kmod";
+/// The second line is what cases need there: strace, newuidmap(1), make.
+const PACKAGES: &str = "systemd,systemd-sysv,dbus,dbus-user-session,libpam-systemd,procps,util-linux,kmod,\
+    strace,uidmap,make";
 
 /// Run in the new system. The user lingers, so that it has a session without logging in.
 const CUSTOMIZE: &str = r#"chroot "$1" useradd -m -u 1000 -s /bin/bash lab
@@ -19,7 +22,10 @@ rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/*"#;
 
 /// From the cache, or made with mmdebstrap.
 pub(crate) fn get(places: &Places) -> Result<PathBuf> {
-    let image = places.lab.join("debian.squashfs");
+    // Another list, another image.
+    let mut made_of = DefaultHasher::new();
+    (PACKAGES, CUSTOMIZE).hash(&mut made_of);
+    let image = places.lab.join(format!("debian-{:016x}.squashfs", made_of.finish()));
     if image.exists() {
         return Ok(image);
     }
