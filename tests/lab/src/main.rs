@@ -35,6 +35,7 @@ fn command() -> Command {
         .about("Run the tests on the kernels that users have")
         .arg(switch("list", "List the guests and what they are"))
         .arg(value("only", "GUEST", "Run only this guest (repeatable)").action(ArgAction::Append))
+        .arg(switch("share", "In each guest only its share of the cases, as cargo xtask test has it"))
         .arg(value("shell", "GUEST", "Open a shell in this guest, with rcon on the PATH"))
         .arg(switch("selftest", "See the lab notice broken guests and broken limits"));
     let test = Command::new("test")
