@@ -3,6 +3,7 @@
 use crate::{
     case::Case,
     cpu::end,
+    facts::boot_word,
     groups::{command_of, group_of, until},
     needs::Need,
     support::{Disk, rcon, run, slow, victim},
@@ -39,6 +40,12 @@ pub(crate) fn tests() -> Vec<Case> {
             &[Need::V2("io")],
             weights_are_written_or_refused,
         ),
+        Case::new(
+            "io::weights_share_a_disk_on_v1",
+            &[Need::V1("blkio"), Need::SlowDisk],
+            weights_share_a_disk,
+        ),
+        Case::new("io::weights_share_a_disk_on_v2", &[Need::V2("io"), Need::SlowDisk], weights_share_a_disk),
     ]
 }
 
@@ -211,4 +218,23 @@ fn weights_are_written_or_refused() {
     end(&mut run.child);
     drop(run.finish());
     assert!(!there.is_empty() && there.iter().all(|(_, set)| *set), "{there:?}");
+}
+
+/// Two that read the same amount at once from a disk that cannot serve both: the one of more weight has ended when
+/// the other is half way.
+fn weights_share_a_disk() {
+    let disk = boot_word("rcon.slow").expect("a need");
+    let name = disk.trim_start_matches("/dev/");
+    fs::write(format!("/sys/block/{name}/queue/scheduler"), "bfq").expect("bfq");
+    let role = format!("read:6M:{disk}");
+    let [light, heavy] =
+        ["10", "10000"].map(|weight| rcon(["--io-weight", weight, "--"]).victim(&role).start());
+    let (heavy, light) = (heavy.finish(), light.finish());
+    let took = [&heavy, &light].map(|out| {
+        assert_eq!(out.status.code(), Some(0), "{out}");
+        out.number("io_ms")
+    });
+    // 96 blocks of 64 KiB at 50 a second are 1.9 s for one alone, and 3.8 s for both.
+    assert!(took[1] > 3000, "the disk is not slow: {took:?} ms");
+    assert!(took[0] * 5 < took[1] * 4, "the weights did nothing: {took:?} ms");
 }

@@ -39,6 +39,8 @@ pub(crate) enum Need {
     Swap,
     /// A block device that is ours to write: in the lab a disk, on a real machine a loop device.
     Disk,
+    /// A disk that does 50 operations a second, no more, under the bfq scheduler: the lab's.
+    SlowDisk,
     /// systemd is init.
     Systemd,
     /// cgroup file systems are mounted, all read-only.
@@ -106,6 +108,9 @@ impl Need {
                 })
             }
             Self::Disk => disk_missing(),
+            Self::SlowDisk => {
+                unless(boot_word("rcon.slow").is_some(), || "there is no slow disk here".to_owned())
+            }
             Self::Systemd => {
                 unless(Path::new("/run/systemd/system").is_dir(), || "init is not systemd".to_owned())
             }
@@ -161,6 +166,7 @@ impl fmt::Display for Need {
             Self::Overlay => f.write_str("overlay"),
             Self::Swap => f.write_str("swap"),
             Self::Disk => f.write_str("disk"),
+            Self::SlowDisk => f.write_str("slow-disk"),
             Self::Systemd => f.write_str("systemd"),
             Self::ReadOnlyCgroupfs => f.write_str("read-only-cgroupfs"),
             Self::NoCgroupfs => f.write_str("no-cgroupfs"),

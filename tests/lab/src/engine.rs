@@ -199,8 +199,9 @@ fn qemu(image: &Path, initrd: &Path, guest: &Guest, words: &str, console: &Path)
     command.arg("-kernel").arg(image).arg("-initrd").arg(initrd);
     let line = format!(
         "console=ttyS0 loglevel=4 panic=-1 oops=panic tsc=reliable no_timer_check random.trust_cpu=1 \
-         mitigations=off audit=0 psi=1 rcon.lab={} rcon.disk=/dev/vdb {words}",
-        guest.name
+         mitigations=off audit=0 psi=1 rcon.lab={} rcon.disk=/dev/vdb rcon.slow=/dev/{} {words}",
+        guest.name,
+        if guest.has_systemd() { "vdd" } else { "vdc" },
     );
     command.args(["-append", &line]);
     command.args(["-chardev", &format!("file,id=console,path={}", console.display())]);
@@ -208,7 +209,7 @@ fn qemu(image: &Path, initrd: &Path, guest: &Guest, words: &str, console: &Path)
     command
 }
 
-/// `vda` for swap, `vdb` for the tests, `vdc` with Debian.
+/// `vda` for swap, `vdb` for the tests, then one with Debian where it is needed, and a slow one.
 fn disks(command: &mut Command, directory: &Path, rootfs: Option<&Path>) -> Result<()> {
     let mut add = |id: &str, file: &Path, rest: &str| {
         command.args(["-drive", &format!("if=none,id={id},format=raw,file={}{rest}", file.display())]);
@@ -219,6 +220,7 @@ fn disks(command: &mut Command, directory: &Path, rootfs: Option<&Path>) -> Resu
     if let Some(rootfs) = rootfs {
         add("root", rootfs, ",readonly=on");
     }
+    add("slow", &blank(&directory.join("slow"), 64)?, ",cache=unsafe,throttling.iops-total=50");
     Ok(())
 }
 
