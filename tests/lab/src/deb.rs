@@ -1,7 +1,7 @@
 //! `cargo xtask deb`: a Debian package of the release binary, made by dpkg-deb alone: a static binary and a few files
 //! need no tool that would have to be built first.
 
-use crate::Result;
+use crate::{Result, shell::which};
 use std::{
     fs,
     os::unix::fs::{PermissionsExt, symlink},
@@ -9,8 +9,13 @@ use std::{
     process::Command,
 };
 
-/// Builds it; prints where it is.
-pub(crate) fn main() -> Result<bool> {
+/// Builds it; prints where it is. With `--try`, installs it in a Debian that has never seen it, and looks.
+pub(crate) fn main(args: &clap::ArgMatches) -> Result<bool> {
+    let package = build()?;
+    if args.get_flag("try") { trial(&package) } else { Ok(true) }
+}
+
+fn build() -> Result<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
@@ -53,6 +58,57 @@ pub(crate) fn main() -> Result<bool> {
     fs::create_dir_all(root.join("target/debian")).map_err(|error| format!("target/debian: {error}"))?;
     let package = root.join(format!("target/debian/rcon_{version}_{arch}.deb"));
     run(Command::new("dpkg-deb").args(["--root-owner-group", "--build"]).arg(&tree).arg(&package))?;
+    Ok(package)
+}
+
+/// What must hold where it has been installed, by a shell that says which line failed.
+const CHECKS: &str = r#"
+set -eu
+export LC_ALL=C.UTF-8 MANPAGER=cat MANWIDTH=80
+dpkg -i /rcon.deb
+dpkg -V rcon
+[ "$(rcon -- echo hello)" = hello ]
+[ "$(readlink /usr/bin/capcon)" = rcon ]
+capcon --help | grep -q capabilities
+for page in rcon capcon rcon-profile; do
+    man --warnings "$page" >/tmp/page 2>/tmp/complaints
+    [ -s /tmp/page ] && [ ! -s /tmp/complaints ] || { cat /tmp/complaints; echo "man $page"; exit 1; }
+    zcat "$(man -w "$page")" | groff -ww -man -Tutf8 2>/tmp/complaints >/dev/null
+    [ ! -s /tmp/complaints ] || { cat /tmp/complaints; echo "groff $page"; exit 1; }
+done
+man rcon | grep -q -e --timeout
+bash -c '. /usr/share/bash-completion/bash_completion; _load_comp rcon 2>/dev/null || _completion_loader rcon; complete -p rcon' | grep -q rcon
+bash -c '. /usr/share/bash-completion/bash_completion; _load_comp capcon 2>/dev/null || _completion_loader capcon; complete -p capcon' | grep -q capcon
+[ -s /usr/share/zsh/vendor-completions/_rcon ]
+[ -s /usr/share/fish/vendor_completions.d/rcon.fish ]
+[ -s /usr/share/fish/vendor_completions.d/capcon.fish ]
+dpkg -r rcon
+for file in /usr/bin/rcon /usr/bin/capcon /usr/share/man/man1/rcon.1.gz /usr/share/doc/rcon; do
+    [ ! -e "$file" ] || { echo "$file is left"; exit 1; }
+done
+"#;
+
+/// Installs it in a root directory of its own, which goes with us.
+fn trial(package: &Path) -> Result<bool> {
+    let missing = ["mmdebstrap", "chroot"].into_iter().find(|tool| which(tool).is_none());
+    if let (Some(tool), _) | (None, Some(tool)) =
+        (missing, (!nix::unistd::geteuid().is_root()).then_some("the right to change the root directory"))
+    {
+        println!("SKIPPED, because this machine lacks {tool}: installing {}", package.display());
+        return Ok(true);
+    }
+    let place = tempfile::tempdir().map_err(|error| format!("temporary directory: {error}"))?;
+    let root = place.path().join("debian");
+    let suite = said(Command::new("sh").args(["-c", ". /etc/os-release; echo $VERSION_CODENAME"]))?;
+    let bootstrap = ["--quiet", "--variant=minbase", "--include=man-db,bash-completion", &suite];
+    run(Command::new("mmdebstrap").args(bootstrap).arg(&root))?;
+    fs::copy(package, root.join("rcon.deb")).map_err(|error| format!("{}: {error}", package.display()))?;
+    // In a mount namespace with its own /proc: nothing that the packages' scripts do stays.
+    let mut inside = Command::new("unshare");
+    inside.args(["--mount", "--pid", "--fork", "--kill-child", "sh", "-ec"]);
+    inside.arg("mount -t proc proc \"$0/proc\"; exec chroot \"$0\" sh -xc \"$1\"").arg(&root).arg(CHECKS);
+    run(&mut inside)?;
+    println!("{}: installs, works and goes in a clean {suite}", package.display());
     Ok(true)
 }
 

@@ -51,7 +51,12 @@ fn command() -> Command {
         .subcommand_required(true)
         .subcommand(test.args(common()))
         .subcommand(lab.args(common()))
-        .subcommand(Command::new("deb").about("Make a Debian package of the release binary"))
+        .subcommand(
+            Command::new("deb").about("Make a Debian package of the release binary").arg(switch(
+                "try",
+                "Install it in a clean Debian and see that everything is there and works",
+            )),
+        )
         .subcommand(Command::new("generate").about("Write completions and man pages anew"))
         .subcommand(
             Command::new("dependencies").about("Check licences and duplicate versions of what is linked"),
@@ -60,7 +65,11 @@ fn command() -> Command {
 
 fn common() -> [Arg; 4] {
     [
-        value("filter", "TEST", "In guests, run only tests whose name contains this"),
+        value(
+            "filter",
+            "TEST",
+            "In guests, run only tests whose name contains this, or one of these (with commas)",
+        ),
         switch("no-systemd", "Leave out the guests with systemd, which boot slowly"),
         value("jobs", "N", "Guests at a time").default_value("2").value_parser(clap::value_parser!(usize)),
         value("time-limit", "SECONDS", "End a guest that takes longer")
@@ -86,7 +95,7 @@ fn main() -> ExitCode {
         Some(("lab", args)) => lab::main(args),
         Some(("test", args)) => test::main(args),
         Some(("generate", _)) => generate(),
-        Some(("deb", _)) => deb::main(),
+        Some(("deb", args)) => deb::main(args),
         Some(("dependencies", _)) => licences::main(),
         _ => Err("no such task".to_owned()),
     };
