@@ -16,19 +16,23 @@ pub fn completed(
 ) -> Vec<Asked> {
     let mut out = asked.to_vec();
     let has = |name: &str| asked.iter().any(|one| one.limit.name == name);
-    let mut add = |name: &str, value: Value| {
+    // An error names what was asked for, too.
+    let mut add = |name: &str, value: Value, with: &[&str]| {
         if let Some(row) = limit(name).filter(|_| !has(name)) {
+            let with = asked.iter().find(|one| with.contains(&one.limit.name));
+            let with = with.map_or("", |with| with.spelled.as_str());
             // In front: the table's order decides when it is written.
-            out.insert(0, Asked { limit: row, spelled: format!("--{name} as it is"), value });
+            out.insert(0, Asked { limit: row, spelled: format!("{with} (and --{name} as it is)"), value });
         }
     };
-    if ["cpu", "cpu-period", "cpu-burst"].into_iter().any(has)
+    const CPU: &[&str] = &["cpu", "cpu-period", "cpu-burst"];
+    if CPU.iter().any(|name| has(name))
         && let Some((quota, period)) = cpu.and_then(|(dir, version)| quota(dir, version))
     {
-        add("cpu-period", Value::Span(Span(Duration::from_micros(period))));
+        add("cpu-period", Value::Span(Span(Duration::from_micros(period))), CPU);
         if let Some(quota) = quota {
             let millionths = u64::try_from(u128::from(quota) * 1_000_000 / u128::from(period.max(1)));
-            add("cpu", Value::Cpu(Cpu { millionths: millionths.unwrap_or(u64::MAX).max(1) }));
+            add("cpu", Value::Cpu(Cpu { millionths: millionths.unwrap_or(u64::MAX).max(1) }), CPU);
         }
     }
     // v1 limits memory and swap together: as much swap as before goes on top of the new limit.
@@ -37,8 +41,8 @@ pub fn completed(
         && let Some((limit, both)) = memory_and_swap(memory)
     {
         match (has("mem"), both) {
-            (true, Some(both)) => add("swap", Value::Size(Size::Bytes(both.saturating_sub(limit)))),
-            (false, _) => add("mem", Value::Size(Size::Bytes(limit))),
+            (true, Some(both)) => add("swap", Value::Size(Size::Bytes(both.saturating_sub(limit))), &["mem"]),
+            (false, _) => add("mem", Value::Size(Size::Bytes(limit)), &["swap"]),
             (true, None) => {}
         }
     }

@@ -29,8 +29,9 @@ pub(super) fn memory_peak(dir: BorrowedFd) -> Figure<u64> {
 pub(super) fn memory_hits(dir: BorrowedFd) -> Figure<u64> {
     let hits = number(dir, "memory.failcnt")? + number(dir, "memory.memsw.failcnt").unwrap_or(0);
     let both = |file| number(dir, file).unwrap_or(0);
-    // Linux 6.13 has stopped to count the latter.
-    if hits == 0 && both("memory.memsw.max_usage_in_bytes") >= both("memory.memsw.limit_in_bytes").max(1) {
+    // Linux 6.13 has stopped to count the latter. What did not fit below the limit was a huge page at most.
+    let peak = both("memory.memsw.max_usage_in_bytes") + (2 << 20);
+    if hits == 0 && peak >= both("memory.memsw.limit_in_bytes").max(4 << 20) {
         return Err(
             "this kernel does not count how often the limit on memory and swap together is met".to_owned()
         );
