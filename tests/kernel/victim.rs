@@ -57,7 +57,7 @@ pub(crate) fn program() -> PathBuf {
 /// | `catch-term:N:STATUS` | says `ready`; on SIGTERM says `caught`, needs N seconds more and leaves with STATUS |
 /// | `lacking:N:…` | (in `RCON_VICTIM`) executes the command line that it has as arguments without these system calls |
 /// | `kill-group` | sends SIGUSR1 to its process group, says `got N`: how often it got it itself |
-/// | `stop` | stops itself with SIGSTOP; when continued sleeps |
+/// | `stop` | says `ready`, stops itself with SIGSTOP; when continued sleeps |
 /// | `with:ROLE:…` | starts that as a child and sleeps |
 /// | `orphan:ROLE:…` | starts that as a child, waits for it to say something and leaves with 0 |
 /// | `spin:S` | uses S seconds of CPU time, says `cpu_ms=…` |
@@ -147,6 +147,7 @@ fn act(role: &str) -> Result<ExitCode, Box<dyn Error>> {
             println!("got {count}");
         }
         ["stop"] => {
+            println!("ready");
             raise(Signal::SIGSTOP)?;
             thread::sleep(Duration::from_secs(600));
         }
