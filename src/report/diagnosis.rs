@@ -29,8 +29,12 @@ fn cpu(report: &Report) -> Option<String> {
     if periods == 0 || throttled * 100 < periods || time < 0.01 {
         return None;
     }
-    // What it ran and what it would have run: on each CPU where it was stopped it wanted to go on.
-    let wanted = (cpu.used_seconds? + time) / report.wall_seconds.max(0.001);
+    // On each CPU where it was stopped it wanted to go on: in such a period it would have run for so long on top
+    // of the quota. In a shared group the quota may be another run's: then over the whole run.
+    let wanted = match (cpu.quota_cpus, cpu.period_seconds) {
+        (Some(quota), Some(period)) => quota + time / (throttled as f64 * period),
+        _ => (cpu.used_seconds? + time) / report.wall_seconds.max(0.001),
+    };
     let percent = (wanted * 20.0).ceil() as u64 * 5;
     let share = (throttled * 100).div_ceil(periods);
     Some(format!(
@@ -74,7 +78,9 @@ fn memory(report: &Report) -> Option<String> {
 fn pids(report: &Report) -> Option<String> {
     let refused = report.pids.refused_forks.filter(|n| *n > 0)?;
     let times = if refused == 1 { "once".to_owned() } else { format!("{refused} times") };
-    Some(match report.pids.limit {
+    // A peak below the own limit: that one has refused nothing.
+    let own = report.pids.limit.filter(|limit| report.pids.peak.is_none_or(|peak| peak >= *limit));
+    Some(match own {
         Some(limit) => format!("fork refused {times} by --pids {limit}"),
         None => format!("fork refused {times} by a limit of an enclosing group"),
     })

@@ -24,6 +24,9 @@ use crate::usage::{CpuTime, Figure, Pressure, Throttle};
 /// The shape of the JSON; grows when a field changes its meaning or goes, not when one is added.
 pub const SCHEMA_VERSION: u32 = 1;
 
+/// The period of a CPU quota where nobody says another (Documentation/scheduler/sched-bwc.rst).
+const PERIOD: Duration = Duration::from_millis(100);
+
 /// The JSON Schema of a report.
 pub const SCHEMA: &str = include_str!("schema.json");
 
@@ -115,6 +118,7 @@ pub struct Cpu {
     pub user_seconds: Option<f64>,
     pub system_seconds: Option<f64>,
     pub quota_cpus: Option<f64>,
+    pub period_seconds: Option<f64>,
     pub periods: Option<u64>,
     pub throttled_periods: Option<u64>,
     pub throttled_seconds: Option<f64>,
@@ -275,14 +279,20 @@ impl Report {
                 .0
                 .insert("cpu.user_seconds".to_owned(), "too short to be told from system time".to_owned());
         }
+        let quota_cpus = match plan.limit("cpu").map(|asked| &asked.value) {
+            Some(Value::Cpu(cpu)) => Some(cpu.millionths as f64 / 1e6),
+            _ => None,
+        };
+        let period = match plan.limit("cpu-period").map(|asked| &asked.value) {
+            Some(Value::Span(span)) => span.0,
+            _ => PERIOD,
+        };
         self.cpu = Cpu {
             used_seconds: cpu.map(|cpu| seconds(cpu.used)),
             user_seconds: split.map(|split| seconds(split.0)),
             system_seconds: split.map(|split| seconds(split.1)),
-            quota_cpus: match plan.limit("cpu").map(|asked| &asked.value) {
-                Some(Value::Cpu(cpu)) => Some(cpu.millionths as f64 / 1e6),
-                _ => None,
-            },
+            quota_cpus,
+            period_seconds: quota_cpus.map(|_| period.as_secs_f64()),
             periods: throttle.map(|throttle| throttle.periods),
             throttled_periods: throttle.map(|throttle| throttle.throttled),
             throttled_seconds: throttle.map(|throttle| seconds(throttle.time)),

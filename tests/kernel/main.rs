@@ -33,6 +33,7 @@ mod control;
 mod cost;
 mod cpu;
 mod deeds;
+mod diagnosis;
 mod escape;
 mod exec;
 mod facts;
@@ -75,6 +76,7 @@ fn cases() -> Vec<Case> {
         cost::tests(),
         receipt::tests(),
         figures::tests(),
+        diagnosis::tests(),
         control::tests(),
         attach::tests(),
         exec::tests(),
@@ -109,6 +111,10 @@ fn main() -> ExitCode {
     if !args.list {
         fixture::prepare();
     }
-    let trials = cases().into_iter().map(Case::into_trial).collect();
+    let mut trials: Vec<_> = cases().into_iter().map(Case::into_trial).collect();
+    // Several words, with commas: the cases that contain any of them.
+    if let Some(words) = args.filter.take_if(|words| words.contains(',')) {
+        trials.retain(|trial| words.split(',').any(|word| trial.name().contains(word)));
+    }
     libtest_mimic::run(&args, trials).exit_code()
 }
