@@ -69,7 +69,7 @@ struct View {
 fn asked(run: &Run) -> Vec<String> {
     let mut out = Vec::new();
     for pid in &run.wrappers {
-        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let line = process::read(*pid, "cmdline").unwrap_or_default();
         let words: Vec<OsString> = line
             .strip_suffix(b"\0")
             .unwrap_or(&line)

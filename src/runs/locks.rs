@@ -13,7 +13,7 @@ pub(super) struct Locks {
 
 impl Locks {
     pub(super) fn read() -> Self {
-        Self::parse(&std::fs::read_to_string("/proc/locks").unwrap_or_default())
+        Self::parse(&crate::files::text(std::path::Path::new("/proc/locks")).unwrap_or_default())
     }
 
     /// Lines such as `1: FLOCK  ADVISORY  READ 19526 00:24:152 0 EOF`; `1: -> FLOCK …` waits for one.

@@ -147,7 +147,7 @@ pub fn layout_of(pid: Pid) -> Result<Layout, Error> {
 pub fn find() -> Result<Vec<Run>, Error> {
     let layout = layout()?;
     let locks = Locks::read();
-    let mut walk = Walk { locks: &locks, found: Vec::new(), hierarchy: 0 };
+    let mut walk = Walk { locks: &locks, fronts: BTreeMap::new(), found: Vec::new(), hierarchy: 0 };
     for hierarchy in layout.v1.iter().chain(&layout.v2) {
         let version = if hierarchy.controllers.is_empty() { Version::V2 } else { Version::V1 };
         if let Ok(root) = open_dir(&hierarchy.mount) {
@@ -199,6 +199,8 @@ struct Place<'a> {
 
 struct Walk<'a> {
     locks: &'a Locks,
+    /// Whose keeper a holder is: one run has several directories.
+    fronts: BTreeMap<Pid, Pid>,
     found: Vec<Found>,
     hierarchy: usize,
 }
@@ -245,7 +247,8 @@ impl Walk<'_> {
         let mut list = BTreeSet::new();
         gather(dir, &mut list);
         let holders = self.locks.holders(stat.st_dev, stat.st_ino);
-        let wrappers: Vec<Pid> = holders.into_iter().map(process::front_of).collect();
+        let front = |pid: Pid| *self.fronts.entry(pid).or_insert_with(|| process::front_of(pid));
+        let wrappers: Vec<Pid> = holders.into_iter().map(front).collect();
         // A holder in another pid namespace is not listed. Trying the lock hurts nobody who has it; it is tried
         // only here, because whoever is about to get it would have to try again.
         let held = !wrappers.is_empty() || crate::sys::try_lock(dir, true).is_err();
@@ -301,7 +304,7 @@ pub fn first_process(run: &Run) -> Option<Pid> {
         let all = below.flat_map(|pid| [vec![pid], process::children(pid)].concat());
         let Some(child) = { all }.find(inside) else { continue };
         // A copy of the wrapper, which has executed nothing, is that init.
-        let line = |pid: Pid| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let line = |pid: Pid| process::read(pid, "cmdline");
         if line(child) == line(*wrapper) {
             return process::children(child).into_iter().find(inside).or(Some(child));
         }

@@ -1,6 +1,6 @@
 //! What is to be known of a process: `/proc/PID/…` (proc_pid_stat(5), proc_pid_cmdline(5)).
 
-use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use nix::unistd::Pid;
@@ -23,10 +23,16 @@ pub struct Stat {
     pub started: u64,
 }
 
+/// The content of a file of `/proc/PID`; nothing if there is no such process.
+#[must_use]
+pub fn read(pid: Pid, file: &str) -> Option<Vec<u8>> {
+    crate::files::read(Path::new(&format!("/proc/{pid}/{file}"))).ok()
+}
+
 /// Reads it; `None`: there is no such process.
 #[must_use]
 pub fn stat(pid: Pid) -> Option<Stat> {
-    parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+    parse(&read(pid, "stat")?)
 }
 
 /// The name may hold spaces and parentheses: the last one ends it.
@@ -48,7 +54,7 @@ fn parse(text: &[u8]) -> Option<Stat> {
 /// The command line, safe for a terminal; the name in brackets where it has none.
 #[must_use]
 pub fn command_line(pid: Pid) -> Option<String> {
-    let mut line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let mut line = read(pid, "cmdline")?;
     while line.last() == Some(&0) {
         line.pop();
     }
@@ -76,7 +82,7 @@ pub fn age(stat: &Stat, now: Duration) -> Duration {
 /// The process that a run's caller waits for, where `holder` of the run's lock is its keeper; else `holder`.
 #[must_use]
 pub fn front_of(holder: Pid) -> Pid {
-    let line = |pid: Pid| fs::read(format!("/proc/{pid}/cmdline")).ok();
+    let line = |pid: Pid| read(pid, "cmdline");
     let parent = stat(holder).filter(|stat| stat.comm == KEEPER.to_bytes()).map(|stat| stat.parent);
     // A keeper is a copy of its front; when that is gone, the parent is somebody else.
     parent.filter(|parent| line(*parent).is_some_and(|of| line(holder) == Some(of))).unwrap_or(holder)
@@ -85,8 +91,12 @@ pub fn front_of(holder: Pid) -> Pid {
 /// The children of a process' main thread.
 #[must_use]
 pub fn children(pid: Pid) -> Vec<Pid> {
-    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    text.split_whitespace().filter_map(|word| word.parse().ok()).map(Pid::from_raw).collect()
+    let text = read(pid, &format!("task/{pid}/children")).and_then(|text| String::from_utf8(text).ok());
+    text.unwrap_or_default()
+        .split_whitespace()
+        .filter_map(|word| word.parse().ok())
+        .map(Pid::from_raw)
+        .collect()
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use crate::{
     case::Case,
     control::{field, names, on, own, running},
     needs::Need,
-    support::{Started, rcon, run, slow, victim_line},
+    support::{Started, many, rcon, run, slow, victim_line},
 };
 use std::{
     fs,
@@ -23,8 +23,15 @@ pub(crate) fn tests() -> Vec<Case> {
         Case::new("set::memory_below_use_is_refused", both, memory_below_use_is_refused),
         Case::new("set::companions_stay", both, companions_stay),
         Case::new("set::frozen_ended_and_unknown", pids, frozen_ended_and_unknown),
+        Case::new("set::while_a_run_ends", pids, while_a_run_ends),
+        Case::new(
+            "set::a_group_that_nobody_is_in",
+            &[Need::Root, Need::Controller("pids")],
+            a_group_that_nobody_is_in,
+        ),
         Case::new("freeze::stops_and_thaws", &[Need::Cgroup], stops_and_thaws),
         Case::new("attach::a_limit_bites_and_the_group_goes", pids, a_limit_bites_and_the_group_goes),
+        Case::new("attach::a_watcher_is_killed", pids, a_watcher_is_killed),
         Case::new("attach::detach_puts_back", pids, detach_puts_back),
         Case::new("attach::into_a_run", pids, into_a_run),
         Case::new("attach::no_child_is_missed", pids, no_child_is_missed),
@@ -196,6 +203,47 @@ fn frozen_ended_and_unknown() {
     assert!(out.stderr.contains("no run called"), "{out}");
 }
 
+/// At any moment of its end: either the limit is set or an error says why not, and nothing stays.
+fn while_a_run_ends() {
+    let mut refused = 0;
+    for number in 0..many(40) {
+        let mut started = running(&["--pids", "30"], "brief", "read -r _ </dev/null");
+        // Later and later: from before its end to long after it.
+        thread::sleep(Duration::from_millis(number as u64 / 2));
+        let out = on(&["set", "--pids", "20"], "brief");
+        match out.status.code() {
+            Some(0) => assert_eq!(out.stderr, "", "{out}"),
+            Some(125) => {
+                refused += 1;
+                let known = ["no run called", "has just ended", "nothing runs in", "just been removed"];
+                assert!(known.iter().any(|text| out.stderr.contains(text)), "{out}");
+            }
+            _ => panic!("{out}"),
+        }
+        started.wait_for("up");
+        assert_eq!(started.finish().shell_status(), 1);
+        until("the group is gone", || !names().contains(&"brief".to_owned()));
+    }
+    assert!(refused > 0, "none had ended by then");
+}
+
+/// As a run leaves it that was killed together with its wrapper: named, and not touched.
+fn a_group_that_nobody_is_in() {
+    let started = running(&["--pids", "30"], "model", "exec sleep 60");
+    let group = PathBuf::from(field("model", "path")).with_file_name(format!("rcon-{}", own("empty")));
+    fs::create_dir(&group).expect("mkdir");
+    fs::set_permissions(&group, std::os::unix::fs::PermissionsExt::from_mode(0o1755)).expect("chmod");
+    let set = on(&["set", "--pids", "20"], "empty");
+    for out in [set, rcon(["exec", &own("empty"), "--", "true"]).run()] {
+        assert_ne!(out.status.code(), Some(0), "{out}");
+        assert!(out.stderr.starts_with("rcon: ") && group.exists(), "{out}");
+    }
+    assert!(rcon(["gc"]).run().status.success());
+    assert!(!group.exists());
+    assert!(on(&["kill"], "model").status.success());
+    started.finish();
+}
+
 fn stops_and_thaws() {
     let gate = Gate::new();
     let file = gate.path();
@@ -228,6 +276,21 @@ fn a_limit_bites_and_the_group_goes() {
     let out = started.finish();
     assert!(out.stdout.contains("ok=15 err=EAGAIN"), "{out}");
     until("the group is gone", || !names().contains(&"late".to_owned()));
+}
+
+/// Nobody is left to remove the group: it is seen, and rcon gc does.
+fn a_watcher_is_killed() {
+    let mut started = bare("echo up; exec sleep 60");
+    assert!(rcon(["attach", &pid(&started), "--pids", "16", "--name", &own("left")]).run().status.success());
+    let watcher = field("left", "pid").parse().expect("a watcher");
+    assert_ne!(watcher, started.child.id() as i32);
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(watcher), nix::sys::signal::SIGKILL).expect("kill");
+    until("it is orphaned", || field("left", "state") == "orphaned");
+    let gc = rcon(["gc"]).run();
+    assert!(names().contains(&"left".to_owned()) && gc.stderr.contains("left"), "somebody is in it: {gc}");
+    started.child.kill().expect("kill");
+    started.finish();
+    until("gc removes it", || rcon(["gc"]).run().status.success() && !names().contains(&"left".to_owned()));
 }
 
 fn detach_puts_back() {
