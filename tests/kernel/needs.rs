@@ -4,7 +4,7 @@ use crate::{
     facts::{boot_word, hierarchies},
     place, victim,
 };
-use nix::unistd::geteuid;
+use nix::unistd::{AccessFlags, access, geteuid};
 use std::{env, fmt, fs, path::Path, process::Command};
 
 /// Something that a case cannot do without. Spelled in `RCON_MUST` (words apart) as it is displayed (`v2:memory`, `swap`).
@@ -209,7 +209,10 @@ fn userns_denied() -> Option<String> {
 fn disk_missing() -> Option<String> {
     if in_lab() {
         return match boot_word("rcon.disk") {
-            Some(path) => unless(Path::new(&path).exists(), || format!("there is no {path}")),
+            Some(path) => {
+                let ours = access(path.as_str(), AccessFlags::R_OK | AccessFlags::W_OK).is_ok();
+                unless(ours, || format!("{path} is not ours to write"))
+            }
             None => Some("this guest has no disk".to_owned()),
         };
     }
