@@ -112,7 +112,8 @@ fn take(step: &Step, kit: &Kit) -> Result<(), Errno> {
         }
         Step::Cage(step) => crate::cage::child::take(step, kit.cage),
         // EPERM: the group is gone, as the front is, and the keeper is about to notice; or it has no number in
-        // this pid namespace, and we were born in it.
+        // this pid namespace, and we were born in it, as where it has none in the caller's.
+        Step::JoinJob if kit.job == 0 => Ok(()),
         Step::JoinJob => match sys::join_process_group(kit.job) {
             Err(Errno::EPERM) => Ok(()),
             result => result,

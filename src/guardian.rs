@@ -12,6 +12,9 @@
 //! The keeper has a process group of its own, out of reach of a terminal's Ctrl-C and of what is sent to the
 //! caller's job, and a name of its own, out of reach of `pkill rcon`; and memory of its own, because the
 //! out-of-memory killer ends all processes that share it. It is there before the first group is.
+//!
+//! Where the caller's process group is of another pid namespace (`docker exec`, `unshare --pid`) it has no number
+//! here, and who leaves it cannot come back: there the keeper stays in it, for the command to be born in it.
 
 use std::ffi::{CStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
@@ -88,7 +91,7 @@ pub fn front() -> u32 {
     }
 }
 
-/// The process group that the caller put us in, and that the command belongs to.
+/// The process group that the caller put us in, and that the command belongs to; 0 where it has no number here.
 #[must_use]
 pub fn job() -> Pid {
     match JOB.load(Ordering::Relaxed) {
@@ -137,7 +140,8 @@ pub fn split(line: &Line) -> Result<(Keeper, Signals), Error> {
     }
     FRONT.store(front.as_raw() as u32, Ordering::Relaxed);
     JOB.store(group.as_raw(), Ordering::Relaxed);
-    setpgid(Pid::from_raw(0), Pid::from_raw(0))
+    let apart = if group.as_raw() == 0 { Ok(()) } else { setpgid(Pid::from_raw(0), Pid::from_raw(0)) };
+    apart
         .and_then(|()| sys::signal_at_parents_death(FRONT_DIED))
         .and_then(|()| sys::name_process(KEEPER))
         .and_then(|()| sys::become_subreaper())
@@ -233,6 +237,9 @@ pub fn mouth() -> Option<OwnedFd> {
 /// The child's.
 pub fn in_job<T>(birth: impl FnOnce() -> Result<T, Errno>) -> Result<T, Errno> {
     let own = getpgrp();
+    if own.as_raw() == 0 {
+        return birth();
+    }
     // EPERM: the group is gone, as the front is, and we are about to notice.
     let moved = setpgid(Pid::from_raw(0), job());
     let born = birth();

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use super::layout::Layout;
-use super::{kill_tree, open_child, open_dir, read_at, remove_tree, tree, write_at};
+use super::{kill_tree, open_child, open_dir, read_at, remove_tree, take_back, tree, write_at};
 use crate::limits::Version;
 use crate::runs::Name;
 
@@ -67,16 +67,25 @@ impl Names {
                     leave_leaf(dir, &name)
                 } else {
                     kill_tree(child.as_fd(), version);
-                    remove_tree(dir, &name)
+                    remove(dir, &name, version)
                 };
             } else if self.shared.as_deref() == Some(&*text) && free() {
-                clean &= remove_tree(dir, &name);
+                clean &= remove(dir, &name, version);
             } else {
                 clean &= self.below(child.as_fd(), version);
             }
         }
         clean
     }
+}
+
+/// Removes a group, and takes back from its parent what was passed on for it.
+fn remove(parent: BorrowedFd, name: &OsStr, version: Version) -> bool {
+    let gone = remove_tree(parent, name);
+    if gone && version == Version::V2 {
+        take_back(parent, &mut Vec::new(), None);
+    }
+    gone
 }
 
 /// We sit in the leaf that the keeper moved us to: back to its parent, which passed nothing on before.
