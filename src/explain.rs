@@ -128,6 +128,10 @@ pub fn text(plan: &Plan, host: &Host) -> String {
             serves(group),
             group.why
         ));
+        if let Some(scope) = &group.scope {
+            let whose = if scope.user { "the user's systemd" } else { "systemd" };
+            lines.push(format!("  first let {whose} put rcon itself into {parent}, delegated"));
+        }
         if let Some(leaf) = &group.aside {
             lines.push(format!("  first move rcon itself to {}", group.parent.join(leaf).display()));
         }
@@ -185,6 +189,12 @@ pub fn json(plan: &Plan, host: &Host) -> Value {
                 "why": group.why,
                 "enable": group.enable.iter().map(|c| c.name()).collect::<Vec<_>>(),
                 "aside": group.aside,
+                "scope": group.scope.as_ref().map(|scope| json!({
+                    "unit": group.parent.file_name().map(|name| name.to_string_lossy()),
+                    "slice": scope.slice,
+                    "user": scope.user,
+                    "part_of": scope.part_of,
+                })),
                 "writes": group.writes,
             })
         })

@@ -12,6 +12,7 @@ use crate::cli::Args;
 use crate::environment::Change;
 use crate::limits::{Controller, Facts, Value};
 use crate::order;
+use crate::systemd::Manager;
 use crate::value::Size;
 use crate::{disks, error::Error, files};
 
@@ -37,6 +38,8 @@ pub struct Host {
     pub root: bool,
     /// systemd runs this machine.
     pub systemd: bool,
+    /// A systemd that could make a scope for us, where no group of the tree is ours to divide.
+    pub manager: Option<Manager>,
     /// `--cgroup-parent`, as said: a path below each hierarchy's mount.
     pub cgroup_parent: Option<PathBuf>,
     /// Directories of the group that `--group` names, where it is there already.
@@ -76,8 +79,10 @@ pub struct V2Node {
     pub limits: Vec<String>,
     /// `domain`, `domain threaded`, `threaded`…; the root has none.
     pub kind: String,
-    /// systemd has handed this subtree over (`trusted.delegate` or `user.delegate` is 1).
+    /// systemd has handed this subtree over (`trusted.delegate` or `user.delegate` is 1), or one around it.
     pub delegated: bool,
+    /// A systemd sits here, and what is below is its own.
+    pub manager: bool,
 }
 
 impl V2Node {
@@ -95,7 +100,28 @@ impl Host {
     /// # Errors
     /// An I/O rule's place that is no disk; `/proc` that cannot be read.
     pub fn read(root: &Path, args: &Args) -> Result<Self, Error> {
-        Self::around(root, args, || read_layout(root, args))
+        let mut host = Self::around(root, args, || read_layout(root, args))?;
+        host.manager = host.find_manager(root);
+        Ok(host)
+    }
+
+    /// Asked only where the tree has no place that could do.
+    fn find_manager(&self, root: &Path) -> Option<Manager> {
+        let hierarchy = self.layout.v2.as_ref().filter(|hierarchy| !hierarchy.read_only)?;
+        let serves =
+            |node: &V2Node| node.delegated && node.writable && (!node.others || !node.subtree.is_empty());
+        if !self.systemd
+            || self.cgroup_parent.is_some()
+            || self.v2_chain.is_empty()
+            || self.v2_chain.iter().any(serves)
+        {
+            return None;
+        }
+        let dirs = self.v2_chain.iter().map(|node| node.dir.as_path());
+        let manager = Manager::find(root, &hierarchy.mount, self.user, dirs)?;
+        // Only where a limit on tasks could be the one that every unit has.
+        let counts = |node: &V2Node| node.limits.iter().any(|limit| limit.starts_with("pids.max="));
+        Some(if self.v2_chain.iter().any(counts) { manager.asked(self.user) } else { manager })
     }
 
     /// The same, around a place in the hierarchies that need not be the caller's own.
@@ -157,6 +183,7 @@ impl Host {
         {
             host.systemd = root.join("run/systemd/system").exists();
             host.v2_chain = read_chain(root, &host.layout, args.cgroup_parent.as_deref());
+            inherit_delegation(&mut host.v2_chain);
         }
         if args.limits.iter().any(|asked| matches!(asked.value, Value::Size(Size::Percent(_)))) {
             host.facts.memory = read_memory(root, &host)?;
@@ -283,6 +310,16 @@ fn can_write(path: &Path) -> bool {
     nix::unistd::access(path, nix::unistd::AccessFlags::W_OK).is_ok()
 }
 
+/// What is below a delegated group is its owner's; what is below a systemd is that one's, whoever delegated the
+/// group to it.
+fn inherit_delegation(chain: &mut [V2Node]) {
+    let mut delegated = false;
+    for node in chain.iter_mut().rev() {
+        delegated = (delegated || node.delegated) && !node.manager;
+        node.delegated = delegated;
+    }
+}
+
 fn read_node(root: &Path, dir: &Path, own: bool) -> V2Node {
     let path = below(root, dir);
     // Only the real root lacks this file (cgroup-v2.rst, "cgroup.type").
@@ -302,6 +339,7 @@ fn read_node(root: &Path, dir: &Path, own: bool) -> V2Node {
         limits: if real_root { Vec::new() } else { set_limits(&path) },
         kind: kind.unwrap_or_default(),
         delegated: delegated(&path),
+        manager: path.join("init.scope").is_dir(),
         dir: dir.to_owned(),
     }
 }

@@ -41,6 +41,7 @@ pub mod supervise;
 // The one module with unsafe code.
 #[allow(unsafe_code)]
 pub mod sys;
+pub mod systemd;
 pub mod usage;
 pub mod value;
 

@@ -21,6 +21,7 @@ use crate::privileges;
 use crate::receipt;
 use crate::runs::Name;
 use crate::step::{Exec, Step};
+use crate::systemd::Scope;
 use crate::usage::Counting;
 use placing::Placing;
 pub use placing::freezer;
@@ -93,6 +94,8 @@ pub struct GroupPlan {
     /// v2: the leaf of the parent that we move to first, because a group that passes controllers on may hold no
     /// process.
     pub aside: Option<String>,
+    /// `parent` is a scope that systemd makes first.
+    pub scope: Option<Scope>,
     /// Why here.
     pub why: String,
     /// The limits.
@@ -149,6 +152,9 @@ pub fn plan(args: &Args, host: &Host) -> Result<Plan, Error> {
         (true, true) => place.groups_with_less(&mut waived)?,
     };
     let counting = place.counting(&mut groups);
+    if let Some(scope) = groups.iter_mut().find_map(|group| group.scope.as_mut()) {
+        scope.description = placing::description(command);
+    }
     // What options bring with them; what the user asks for by name comes after and wins.
     let in_place = privileges.capcon
         && privileges.learn.is_none()
@@ -305,6 +311,9 @@ impl Plan {
             let Ok(name) = named.pattern.choose(taken) else { return false };
             named.name = name;
             group.name = format!("rcon-{}", named.name);
+            if group.scope.is_some() {
+                group.parent.set_file_name(placing::unit(&group.name));
+            }
         }
         true
     }

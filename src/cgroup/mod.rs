@@ -3,6 +3,7 @@
 
 pub mod layout;
 pub mod place;
+pub mod scope;
 pub mod sweep;
 mod tree;
 pub mod usual;
@@ -280,6 +281,16 @@ impl Group {
                 None => error,
             }
         };
+        if let Some((scope, unit)) = plan.scope.as_ref().zip(plan.parent.file_name().and_then(OsStr::to_str))
+        {
+            let processes = [crate::guardian::front(), std::process::id()];
+            // One process where there is no keeper.
+            let processes = if processes[0] == processes[1] { &processes[1..] } else { &processes[..] };
+            scope.start(unit, processes).map_err(|error| match (&plan.named, error.errno) {
+                (Some(named), Some(Errno::EEXIST)) => taken(&named.name),
+                _ => error,
+            })?;
+        }
         let parent = open(&plan.parent, DIRECTORY, Mode::empty())
             .map_err(|e| failed(format!("cannot open {}", plan.parent.display()), e))?;
         let v2 = plan.version == Version::V2;
@@ -419,12 +430,18 @@ impl Group {
     }
 
     fn enable(&mut self, controller: Controller) -> Result<(), Errno> {
-        write_at(self.parent.as_fd(), "cgroup.subtree_control", &format!("+{}", controller.name()))?;
-        self.enabled.push(controller);
-        // For whoever is the last to use it. Without the note (kernels before 5.7) it is taken back only where
-        // that is us.
+        // For whoever is the last to use it, and before it is passed on: we may be killed in between. Without the
+        // note (kernels before 5.7) it is taken back only where that is us.
         let noted = crate::sys::xattr::set(self.parent.as_fd(), &mark(controller), b"1");
         debug_assert!(noted != Err(Errno::EBADF));
+        let passed_on =
+            write_at(self.parent.as_fd(), "cgroup.subtree_control", &format!("+{}", controller.name()));
+        if passed_on.is_err() && noted.is_ok() {
+            let removed = crate::sys::xattr::remove(self.parent.as_fd(), &mark(controller));
+            debug_assert!(removed != Err(Errno::EBADF));
+        }
+        passed_on?;
+        self.enabled.push(controller);
         Ok(())
     }
 

@@ -5,8 +5,10 @@
 
 use std::path::PathBuf;
 
+use super::scope;
 use crate::host::{Host, V2Node};
 use crate::limits::Controller;
+use crate::systemd::Scope;
 
 /// A place in the v2 tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,23 +22,56 @@ pub struct Place {
     pub step_aside: bool,
     /// Why this place and none before it.
     pub why: String,
+    /// systemd makes it first, in `parent`.
+    pub scope: Option<Scope>,
 }
 
-/// Why there is no place, one sentence for each choice that was looked at.
-pub type Refusal = Vec<String>;
+/// Why there is no place.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Refusal {
+    /// One sentence for each choice that was looked at.
+    pub reasons: Vec<String>,
+    /// What helps, where something does.
+    pub way_out: Option<String>,
+}
 
-/// Chooses the parent of a v2 group that needs these controllers.
+impl From<Vec<String>> for Refusal {
+    fn from(reasons: Vec<String>) -> Self {
+        Self { reasons, way_out: None }
+    }
+}
+
+/// Chooses the parent of a v2 group that needs these controllers, or a scope of systemd's where there is none.
 ///
 /// # Errors
 /// The reasons.
 pub fn choose(host: &Host, needed: &[Controller], allow_escape: bool, given: bool) -> Result<Place, Refusal> {
+    let refusal = match in_tree(host, needed, allow_escape, given) {
+        Err(refusal) if !given => refusal,
+        result => return result,
+    };
+    let Some(manager) = &host.manager else { return Err(refusal) };
+    match scope::offer(manager, host, needed, allow_escape) {
+        Ok(place) => {
+            let why = format!("in a scope that systemd makes for it: {}", refusal.reasons.join("; "));
+            Ok(Place { why, ..place })
+        }
+        Err(Refusal { reasons, way_out }) => Err(Refusal {
+            reasons: [refusal.reasons, reasons].concat(),
+            way_out: way_out.or(refusal.way_out),
+        }),
+    }
+}
+
+/// Chooses among the groups that are there.
+fn in_tree(host: &Host, needed: &[Controller], allow_escape: bool, given: bool) -> Result<Place, Refusal> {
     let mut reasons = Vec::new();
     let Some((own, above)) = host.v2_chain.split_first() else {
         let why = match host.layout.v2.as_ref().map(|h| &h.own) {
             Some(Err(why)) => why.clone(),
             _ => "no cgroup v2 hierarchy is mounted".to_owned(),
         };
-        return Err(vec![why]);
+        return Err(vec![why].into());
     };
     if let Some(root) = host.v2_chain.last() {
         for controller in needed {
@@ -50,7 +85,7 @@ pub fn choose(host: &Host, needed: &[Controller], allow_escape: bool, given: boo
             }
         }
         if !reasons.is_empty() {
-            return Err(reasons);
+            return Err(reasons.into());
         }
     }
     let place = |node: &V2Node, step_aside: bool, why: &str| Place {
@@ -58,6 +93,7 @@ pub fn choose(host: &Host, needed: &[Controller], allow_escape: bool, given: boo
         enable: needed.iter().copied().filter(|c| !node.subtree.contains(c.name())).collect(),
         step_aside,
         why: why.to_owned(),
+        scope: None,
     };
     match unfit(host, own, needed) {
         Some(why) => reasons.push(why),
@@ -69,7 +105,7 @@ pub fn choose(host: &Host, needed: &[Controller], allow_escape: bool, given: boo
         None => return Ok(place(own, true, "the caller's own group holds nobody else")),
     }
     if given {
-        return Err(reasons);
+        return Err(reasons.into());
     }
     let mut crossed: Vec<String> = limits_of(own);
     for node in above {
@@ -83,11 +119,11 @@ pub fn choose(host: &Host, needed: &[Controller], allow_escape: bool, given: boo
                 node.dir.display(),
                 crossed.join(", ")
             ));
-            return Err(reasons);
+            return Err(reasons.into());
         }
         crossed.extend(limits_of(node));
     }
-    Err(reasons)
+    Err(Refusal { reasons, way_out: empty_it(host, own, needed) })
 }
 
 /// The parent of a shared group that is there already.
@@ -101,13 +137,25 @@ pub fn beside(node: &V2Node, needed: &[Controller]) -> Result<Place, Refusal> {
             "the shared group is in {}, which cannot give it: {} (start the first run in it with that limit)",
             node.dir.display(),
             names.join(", ")
-        )]);
+        )]
+        .into());
     }
     Ok(Place {
         parent: node.dir.clone(),
         enable: needed.iter().copied().filter(|c| !node.subtree.contains(c.name())).collect(),
         step_aside: false,
         why: "the shared group is there".to_owned(),
+        scope: None,
+    })
+}
+
+/// A container's only group holds its processes: what its init can do about that, as docker's own image does.
+fn empty_it(host: &Host, own: &V2Node, needed: &[Controller]) -> Option<String> {
+    let busy = own.writable && own.others && !host.systemd && !own.can_parent(needed);
+    let has = needed.iter().all(|c| own.controllers.contains(c.name()));
+    let dir = crate::error::printable(own.dir.as_os_str().as_encoded_bytes());
+    (busy && has).then(|| {
+        format!("first move its processes to a leaf: mkdir {dir}/init && xargs -rn1 <{dir}/cgroup.procs >{dir}/init/cgroup.procs")
     })
 }
 
@@ -189,7 +237,7 @@ mod tests {
         own.limits = vec!["memory.max=1".to_owned()];
         let host = host(vec![own, root]);
         let refusal = choose(&host, MEMORY, false, false).unwrap_err();
-        assert!(refusal.last().unwrap().contains("memory.max=1 on /c/a"), "{refusal:?}");
+        assert!(refusal.reasons.last().unwrap().contains("memory.max=1 on /c/a"), "{refusal:?}");
         assert!(choose(&host, MEMORY, true, false).is_ok());
     }
 
@@ -198,7 +246,7 @@ mod tests {
         let root = V2Node { real_root: true, ..node("/c", "memory", "memory") };
         let mut host = host(vec![root]);
         host.systemd = true;
-        assert!(choose(&host, MEMORY, true, false).unwrap_err()[0].contains("systemd"));
+        assert!(choose(&host, MEMORY, true, false).unwrap_err().reasons[0].contains("systemd"));
         host.v2_chain[0].delegated = true;
         assert!(choose(&host, MEMORY, false, false).is_ok());
     }

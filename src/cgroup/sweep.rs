@@ -62,30 +62,27 @@ impl Names {
             let text = name.to_string_lossy();
             // A living owner holds the lock: another pid namespace may have our number.
             let free = || crate::sys::try_lock(child.as_fd(), true).is_ok();
-            if self.is_own(&text) && free() {
+            // A scope of systemd's has us in it, and ends by itself when it is empty.
+            let scope = text.ends_with(".scope");
+            if !scope && self.is_own(&text) && free() {
                 clean &= if text.ends_with(".self") {
                     leave_leaf(dir, &name)
                 } else {
                     kill_tree(child.as_fd(), version);
-                    remove(dir, &name, version)
+                    remove_tree(dir, &name)
                 };
             } else if self.shared.as_deref() == Some(&*text) && free() {
-                clean &= remove(dir, &name, version);
+                clean &= remove_tree(dir, &name);
             } else {
                 clean &= self.below(child.as_fd(), version);
             }
         }
+        if version == Version::V2 {
+            // What was passed on for a group, also for one that the keeper had just removed.
+            take_back(dir, &mut Vec::new(), None);
+        }
         clean
     }
-}
-
-/// Removes a group, and takes back from its parent what was passed on for it.
-fn remove(parent: BorrowedFd, name: &OsStr, version: Version) -> bool {
-    let gone = remove_tree(parent, name);
-    if gone && version == Version::V2 {
-        take_back(parent, &mut Vec::new(), None);
-    }
-    gone
 }
 
 /// We sit in the leaf that the keeper moved us to: back to its parent, which passed nothing on before.

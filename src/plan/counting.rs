@@ -71,6 +71,16 @@ impl Placing<'_> {
     /// Lets the v2 group that is there have more controllers, as far as its parent may pass them on.
     fn extend(&self, groups: &mut [GroupPlan], wanted: &[Controller], counting: &mut Counting) {
         let Some(group) = groups.iter_mut().find(|group| group.version == Version::V2) else { return };
+        if let (Some(_), Some(manager)) = (&group.scope, &self.host.manager) {
+            let (has, lacks): (Vec<Controller>, Vec<_>) =
+                wanted.iter().partition(|controller| manager.controllers.contains(controller.name()));
+            for list in [&mut group.controllers, &mut group.optional, &mut group.enable] {
+                list.extend(&has);
+            }
+            let why = format!("{} has not been given it", manager.dir.display());
+            counting.missing.extend(lacks.into_iter().map(|controller| (controller, why.clone())));
+            return;
+        }
         let Some(parent) = self.host.v2_chain.iter().find(|node| node.dir == group.parent) else { return };
         for controller in wanted {
             let name = controller.name();

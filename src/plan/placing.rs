@@ -1,7 +1,7 @@
 //! Which groups a run has, in which hierarchies, and where in each.
 
 use crate::cgroup::layout::Hierarchy;
-use crate::cgroup::place::{self, Place};
+use crate::cgroup::place::{self, Place, Refusal};
 use crate::cgroup::way_out;
 use crate::error::Error;
 use crate::host::{Host, V2Node};
@@ -235,6 +235,7 @@ impl Placing<'_> {
             named: self.named.cloned(),
             enable: Vec::new(),
             aside: None,
+            scope: None,
             why: if self.given { "--cgroup-parent names it" } else { "below the caller's own group" }
                 .to_owned(),
             writes: Vec::new(),
@@ -269,10 +270,18 @@ impl Placing<'_> {
             Some(node) => place::beside(node, needed),
             None => place::choose(self.host, needed, self.allow_escape, self.given),
         };
-        let Place { parent, enable, step_aside, why } = place.map_err(|reasons| {
-            Error::new(format!("no place for a group: {}", reasons.join("; ")))
-                .try_this("systemd-run --user --scope -p Delegate=yes rcon ... (as root without --user), or --cgroup-parent PATH")
+        let Place { parent, enable, step_aside, why, scope } = place.map_err(|Refusal { reasons, way_out }| {
+            Error::new(format!("no place for a group: {}", reasons.join("; "))).try_this(way_out.unwrap_or_else(|| {
+                "systemd-run --user --scope -p Delegate=yes rcon ... (as root without --user), or --cgroup-parent PATH".to_owned()
+            }))
         })?;
+        if scope.is_some() && self.group.is_some() {
+            return Err(Error::new(
+                "systemd would make each run a scope of its own, where no group is shared",
+            )
+            .try_this("systemd-run --scope -p Delegate=yes (with --user, but for root) around all of them"));
+        }
+        let parent = if scope.is_some() { parent.join(unit(&self.name())) } else { parent };
         groups.push(GroupPlan {
             version: Version::V2,
             controllers: needed.to_vec(),
@@ -283,6 +292,7 @@ impl Placing<'_> {
             named: self.named.cloned(),
             enable,
             aside: step_aside.then(|| format!("{}.self", self.name())),
+            scope,
             why,
             writes: Vec::new(),
             optional: Vec::new(),
@@ -300,4 +310,17 @@ impl Placing<'_> {
             (None, None) => format!("rcon-{}-{:x}", self.host.pid, (self.host.nonce >> 10) & 0xff_ffff),
         }
     }
+}
+
+/// The scope around a group. A name may hold what a unit's may not.
+pub(super) fn unit(group: &str) -> String {
+    format!("{}.scope", group.replace('+', "_"))
+}
+
+/// What systemd shows of the scope: the command.
+pub(super) fn description(command: &[std::ffi::OsString]) -> String {
+    let words: Vec<String> =
+        command.iter().map(|word| crate::error::printable(word.as_encoded_bytes())).collect();
+    let line = words.join(" ");
+    line.char_indices().nth(200).map_or(line.clone(), |(end, _)| format!("{}...", line.split_at(end).0))
 }

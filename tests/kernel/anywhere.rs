@@ -74,7 +74,7 @@ fn groups(front: u32) -> Vec<PathBuf> {
 }
 
 /// Within a second nothing is left: no process with this word on its command line, no group of this front's.
-fn gone(front: u32, word: &str) {
+pub(crate) fn gone(front: u32, word: &str) {
     let deadline = Instant::now() + slow(Duration::from_secs(1));
     loop {
         let left = processes(word);
@@ -87,7 +87,7 @@ fn gone(front: u32, word: &str) {
     }
 }
 
-fn keeper(front: u32) -> Option<Pid> {
+pub(crate) fn keeper(front: u32) -> Option<Pid> {
     let text = fs::read_to_string(format!("/proc/{front}/task/{front}/children")).ok()?;
     text.split_whitespace().next()?.parse().ok().map(Pid::from_raw)
 }

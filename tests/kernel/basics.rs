@@ -8,9 +8,9 @@ use crate::{
 
 pub(crate) fn tests() -> Vec<Case> {
     vec![
-        Case::new("basics::status_passes_through", &[Need::Cgroup], status_passes_through),
-        Case::new("basics::signal_passes_through", &[Need::Cgroup], signal_passes_through),
-        Case::new("basics::streams_are_the_commands", &[Need::Cgroup], streams_are_the_commands),
+        Case::new("basics::status_passes_through", &[], status_passes_through),
+        Case::new("basics::signal_passes_through", &[], signal_passes_through),
+        Case::new("basics::streams_are_the_commands", &[], streams_are_the_commands),
         Case::new("basics::pids_refuses_a_fork", &[Need::Controller("pids")], pids_refuses_a_fork),
         Case::new(
             "basics::mem_kills_who_takes_more",

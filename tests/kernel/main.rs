@@ -58,6 +58,7 @@ mod schema;
 mod shared;
 mod shells;
 mod support;
+mod systemd;
 mod victim;
 
 use case::Case;
@@ -82,6 +83,7 @@ fn cases() -> Vec<Case> {
         exec::tests(),
         profiles::tests(),
         shells::tests(),
+        systemd::tests(),
         privileges::tests(),
         cage::tests(),
         cpu::tests(),

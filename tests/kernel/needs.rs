@@ -43,6 +43,8 @@ pub(crate) enum Need {
     SlowDisk,
     /// systemd is init.
     Systemd,
+    /// Groups are to be had only in a scope that systemd makes for who asks.
+    Scope,
     /// cgroup file systems are mounted, all read-only.
     ReadOnlyCgroupfs,
     /// No cgroup file system is mounted.
@@ -68,12 +70,16 @@ impl Need {
             Self::Root => unless(geteuid().is_root(), || format!("this is uid {}", geteuid())),
             Self::NonRoot => unless(!geteuid().is_root(), || "this is uid 0".to_owned()),
             Self::Cgroup => place::any().err(),
-            Self::Controller(name) => match (place::v1(name), place::v2(name)) {
+            Self::Controller(name) => match (place::v1(name), place::v2_or_scope(name)) {
                 (Err(v1), Err(v2)) => Some(format!("{v1}; {v2}")),
                 _ => None,
             },
             Self::V1(name) => place::v1(name).err(),
-            Self::V2(name) => place::v2(name).err(),
+            Self::V2(name) => place::v2_or_scope(name).err(),
+            Self::Scope => match place::v2("memory") {
+                Ok(group) => Some(format!("{} is ours", group.display())),
+                Err(_) => place::scope("memory").err(),
+            },
             Self::NoV2(name) => unless(!hierarchies().iter().any(|one| one.v2 && one.has(name)), || {
                 format!("the v2 hierarchy has {name}")
             }),
@@ -85,9 +91,9 @@ impl Need {
             },
             Self::NoPlace(name) => {
                 let there = hierarchies().iter().any(|one| one.v2 && one.has(name));
-                match place::v2(name) {
+                match place::v2_or_scope(name) {
                     _ if !there => Some(format!("no v2 hierarchy has {name}")),
-                    Ok(group) => Some(format!("{name} is to be had in {}", group.display())),
+                    Ok(()) => Some(format!("{name} is to be had")),
                     Err(_) => None,
                 }
             }
@@ -168,6 +174,7 @@ impl fmt::Display for Need {
             Self::Disk => f.write_str("disk"),
             Self::SlowDisk => f.write_str("slow-disk"),
             Self::Systemd => f.write_str("systemd"),
+            Self::Scope => f.write_str("scope"),
             Self::ReadOnlyCgroupfs => f.write_str("read-only-cgroupfs"),
             Self::NoCgroupfs => f.write_str("no-cgroupfs"),
             Self::Psi => f.write_str("psi"),

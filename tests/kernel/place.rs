@@ -2,11 +2,12 @@
 //! rules, against which rcon's own choice is tested.
 
 use crate::facts::{Hierarchy, hierarchies, offers};
-use nix::unistd::{AccessFlags, access};
+use nix::unistd::{AccessFlags, access, geteuid};
 use std::{
     fs,
     path::{Path, PathBuf},
     process::{self, Command},
+    sync::OnceLock,
 };
 
 /// Some group can be made somewhere.
@@ -34,6 +35,60 @@ pub(crate) fn v2(controller: &str) -> Result<PathBuf, String> {
         return Err(format!("the v2 hierarchy has no {controller}"));
     }
     below(found, Some(controller))
+}
+
+/// The same, or in a scope that systemd would make for us.
+pub(crate) fn v2_or_scope(controller: &str) -> Result<(), String> {
+    v2(controller).map(drop).or_else(|why| scope(controller).map_err(|scope| format!("{why}; {scope}")))
+}
+
+/// Would systemd make a scope with this controller, and would we thereby leave no limit? Tried with its own tool.
+pub(crate) fn scope(controller: &str) -> Result<(), String> {
+    static OFFERED: OnceLock<Result<String, String>> = OnceLock::new();
+    let offered = OFFERED.get_or_init(|| {
+        if !Path::new("/run/systemd/system").is_dir() {
+            return Err("init is not systemd".to_owned());
+        }
+        if let Some(limit) = left_by_a_scope() {
+            return Err(format!("a scope would leave {limit}"));
+        }
+        let mut line = Command::new("systemd-run");
+        line.args(users()).args(["--scope", "--quiet", "--collect", "-p", "Delegate=yes", "--", "sh", "-c"]);
+        line.arg("cat /sys/fs/cgroup$(cut -d: -f3 </proc/self/cgroup)/cgroup.controllers");
+        let out = line.output().map_err(|error| format!("systemd-run: {error}"))?;
+        match out.status.success() {
+            true => Ok(String::from_utf8_lossy(&out.stdout).into_owned()),
+            false => Err(format!("systemd-run: {}", String::from_utf8_lossy(&out.stderr).trim())),
+        }
+    });
+    match offered {
+        Ok(list) if list.split_whitespace().any(|name| name == controller) => Ok(()),
+        Ok(list) => Err(format!("a scope has only: {}", list.trim())),
+        Err(why) => Err(why.clone()),
+    }
+}
+
+/// `--user`, for all but root.
+pub(crate) fn users() -> Option<&'static str> {
+    (!geteuid().is_root()).then_some("--user")
+}
+
+/// A limit between our group and the slice around it, but for the one on tasks that every unit has.
+fn left_by_a_scope() -> Option<String> {
+    let one = hierarchies().iter().find(|one| one.v2)?;
+    let default =
+        Command::new("systemctl").args(users()).args(["show", "-p", "DefaultTasksMax", "--value"]).output();
+    let default =
+        default.map(|out| String::from_utf8_lossy(&out.stdout).trim().to_owned()).unwrap_or_default();
+    let slice = |group: &&Path| group.extension().is_none_or(|kind| kind != "slice") && *group != one.mount;
+    one.own.as_deref()?.ancestors().take_while(slice).find_map(|group| {
+        let set = LIMITS.iter().find(|file| {
+            fs::read_to_string(group.join(file)).is_ok_and(|text| {
+                !(text.starts_with("max") || **file == "pids.max" && text.trim() == default)
+            })
+        })?;
+        Some(format!("{set} of {}", group.display()))
+    })
 }
 
 /// Is there a `cgroup.kill`? The root group never has one, so a child is looked at, or made for the purpose.
@@ -97,16 +152,16 @@ fn may_have_children(group: &Path, controller: Option<&str>) -> Result<(), Strin
     Err(format!("{name} holds processes"))
 }
 
+const LIMITS: [&str; 5] = ["memory.max", "memory.high", "memory.swap.max", "pids.max", "cpu.max"];
+
 /// The first limit that is set on the group itself.
 fn limit_of(group: &Path) -> Option<&'static str> {
-    const FILES: [&str; 5] = ["memory.max", "memory.high", "memory.swap.max", "pids.max", "cpu.max"];
-    FILES
+    LIMITS
         .into_iter()
         .find(|file| fs::read_to_string(group.join(file)).is_ok_and(|text| !text.starts_with("max")))
 }
 
-/// The tree has one writer, systemd: only what it has delegated is ours. (What its bus would give if asked is
-/// not counted as a place.)
+/// The tree has one writer, systemd: only what it has delegated is ours.
 fn is_systemds(group: &Path) -> bool {
     if !Path::new("/run/systemd/system").is_dir() {
         return false;
@@ -117,6 +172,9 @@ fn is_systemds(group: &Path) -> bool {
     }
     if !(name.ends_with(".service") || name.ends_with(".scope")) {
         return false; // made by whom systemd delegated the group above to
+    }
+    if name.starts_with("user@") {
+        return true; // a systemd of the user's sits there
     }
     let below_user = group.parent().is_some_and(|parent| parent.to_string_lossy().contains("/user@"));
     let mut command = Command::new("systemctl");

@@ -233,7 +233,7 @@ pub(crate) static GUESTS: &[Guest] = &[
         what: "systemd: a service with MemoryMax, not delegated",
         machine: Machine::Qemu(Kernel::V6_1, ""),
         layout: Layout::Systemd(Unit::Service),
-        must: "lab root systemd",
+        must: "lab root systemd no-place:memory no-place:pids",
         share: Share::Layout,
     },
     Guest {
@@ -249,7 +249,7 @@ pub(crate) static GUESTS: &[Guest] = &[
         what: "systemd: a service started by a timer",
         machine: Machine::Qemu(Kernel::V6_12, ""),
         layout: Layout::Systemd(Unit::Timer),
-        must: "lab root systemd",
+        must: "lab root systemd scope v2:cpu v2:memory v2:pids",
         share: Share::Layout,
     },
     Guest {
@@ -257,7 +257,7 @@ pub(crate) static GUESTS: &[Guest] = &[
         what: "systemd: an ordinary user's session, systemd-run --user",
         machine: Machine::Qemu(Kernel::V6_1, ""),
         layout: Layout::Systemd(Unit::User),
-        must: "lab non-root systemd",
+        must: "lab non-root systemd scope v2:cpu v2:memory v2:pids",
         share: Share::All,
     },
 ];

@@ -1,0 +1,191 @@
+//! Asking systemd for a scope: a unit around processes that are there already, whose group is then ours to divide.
+//!
+//! Where systemd is init the tree of groups has one writer (systemd, "Control Group APIs and Delegation"): who wants
+//! groups of his own asks for a unit with `Delegate=yes`. A scope of a run's own ends when it is empty, so nothing
+//! has to be tidied up, whoever is killed.
+//!
+//! The client is our own, five calls long. cgroups-rs 0.5.1 has one (`systemd::SystemdClient`), which does not serve:
+//! it knows only the system's bus, so no ordinary user gets anything; it returns before the scope is there, and does
+//! not tell whether it has come to be; zbus under it runs threads of its own beside a process that forks; and the
+//! release binary grows by 1.04 MB (3,023,488 to 4,067,704 bytes) where it is called.
+//!
+//! Where the bus does not answer, systemd's own socket does, by which systemctl and systemd-run speak to it.
+
+pub mod bus;
+pub mod wire;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+
+use crate::error::Error;
+use bus::{Bus, Socket, Trouble};
+use wire::{Kind, Writer};
+
+/// A systemd that could make a scope for this caller.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Manager {
+    /// The user's own, rather than the system's.
+    pub user: bool,
+    /// The group at the top of what it manages.
+    pub dir: PathBuf,
+    /// What it may pass on.
+    pub controllers: BTreeSet<String>,
+    /// The limit on tasks that each of its units has if nobody says otherwise.
+    pub tasks_max: Option<u64>,
+    /// Why it cannot be asked.
+    pub silent: Option<String>,
+}
+
+/// A scope to be made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scope {
+    /// By the user's systemd.
+    pub user: bool,
+    /// The slice that it goes in.
+    pub slice: String,
+    /// The unit that it is stopped with.
+    pub part_of: Option<String>,
+    /// The command.
+    pub description: String,
+}
+
+/// Could this be a unit's name? It is read off a directory.
+#[must_use]
+pub fn is_unit(name: &str) -> bool {
+    [".service", ".scope", ".slice"].iter().any(|kind| name.len() > kind.len() && name.ends_with(kind))
+        && name.len() < 256
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b":-_.\\@".contains(&b))
+}
+
+impl Manager {
+    /// The one to ask, for a caller in a group below `mount`, whose groups these are (nearest first).
+    #[must_use]
+    pub fn find<'a>(
+        root: &Path,
+        mount: &Path,
+        user: u32,
+        mut groups: impl Iterator<Item = &'a Path>,
+    ) -> Option<Self> {
+        let below = |path: &Path| root.join(path.strip_prefix("/").unwrap_or(path));
+        let dir = if user == 0 {
+            mount.to_owned()
+        } else {
+            // systemd's own unit files call it so: user@.service, in the slice of the user.
+            let name = format!("user@{user}.service");
+            let around = groups.find(|dir| dir.ends_with(&name)).map(Path::to_owned);
+            around.unwrap_or_else(|| mount.join(format!("user.slice/user-{user}.slice")).join(name))
+        };
+        if !below(&dir).join("init.scope").is_dir() {
+            return None;
+        }
+        let words = crate::files::text(&below(&dir).join("cgroup.controllers")).unwrap_or_default();
+        let controllers = words.split_whitespace().map(str::to_owned).collect();
+        Some(Self { user: user != 0, dir, controllers, tasks_max: None, silent: None })
+    }
+
+    /// Asks for [`Manager::tasks_max`].
+    #[must_use]
+    pub fn asked(mut self, user: u32) -> Self {
+        let answer = reach(self.user, user).and_then(|mut bus| bus.property("DefaultTasksMax"));
+        match answer {
+            Err(trouble) => self.silent = Some(words(&trouble)),
+            Ok(message) => {
+                let mut values = message.values();
+                self.tasks_max = (values.signature() == Ok("t")).then(|| values.long().ok()).flatten();
+            }
+        }
+        self
+    }
+}
+
+/// Where a systemd listens: the bus first, then its own socket.
+fn sockets(users: bool, user: u32) -> [Socket; 2] {
+    let (bus, own) = if users {
+        // Where pam_systemd(8) makes it, also for a caller whose environment does not say so.
+        let named = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute());
+        let dir = named.unwrap_or_else(|| PathBuf::from(format!("/run/user/{user}")));
+        (dir.join("bus"), dir.join("systemd/private"))
+    } else {
+        ("/run/dbus/system_bus_socket".into(), "/run/systemd/private".into())
+    };
+    [Socket { path: bus, direct: false }, Socket { path: own, direct: true }]
+}
+
+fn reach(users: bool, user: u32) -> Result<Bus, Trouble> {
+    let [bus, own] = sockets(users, user);
+    Bus::connect(&bus, user).or_else(|trouble| Bus::connect(&own, user).map_err(|_| trouble))
+}
+
+fn words(trouble: &Trouble) -> String {
+    match trouble {
+        Trouble::Silent(why) => format!("systemd's bus cannot be reached ({why})"),
+        Trouble::Refused(_, why) => format!("systemd refuses ({})", crate::error::printable(why.as_bytes())),
+    }
+}
+
+impl Scope {
+    /// Makes it, of this name, around these processes. They are in it when this returns.
+    ///
+    /// # Errors
+    /// systemd's; EEXIST where the name is taken.
+    pub fn start(&self, unit: &str, processes: &[u32]) -> Result<(), Error> {
+        let failed = |trouble: Trouble| {
+            let error = Error::new(format!("no scope {unit}: {}", words(&trouble)));
+            match trouble {
+                Trouble::Refused(name, _) if name.ends_with(".UnitExists") => error.errno(Errno::EEXIST),
+                _ => error.try_this(format!(
+                    "systemd-run {}--scope -p Delegate=yes rcon ...",
+                    if self.user { "--user " } else { "" }
+                )),
+            }
+        };
+        let result = self.started(unit, processes).map_err(failed)?;
+        if result == "done" {
+            return Ok(());
+        }
+        Err(Error::new(format!("no scope {unit}: systemd's job for it ended as {result:?}"))
+            .try_this(format!("journalctl {}-u {unit}", if self.user { "--user " } else { "" })))
+    }
+
+    fn started(&self, unit: &str, processes: &[u32]) -> Result<String, Trouble> {
+        let mut bus = reach(self.user, nix::unistd::geteuid().as_raw())?;
+        bus.listen()?;
+        let answer = bus.manager("StartTransientUnit", "ssa(sv)a(sa(sv))", &self.request(unit, processes))?;
+        let job = answer.values().text()?.to_owned();
+        loop {
+            let signal = bus.signal()?;
+            let mut values = signal.values();
+            if signal.kind == Kind::Signal("JobRemoved".to_owned())
+                && values.number().is_ok()
+                && values.text() == Ok(job.as_str())
+            {
+                values.text()?;
+                return Ok(values.text()?.to_owned());
+            }
+        }
+    }
+
+    /// org.freedesktop.systemd1(5), StartTransientUnit: name, mode, properties, other units.
+    fn request(&self, unit: &str, processes: &[u32]) -> Writer {
+        let mut body = Writer::default();
+        body.text(unit);
+        body.text("fail");
+        body.array(8, |out| {
+            out.property("Description", "s", |out| out.text(&self.description));
+            out.property("Slice", "s", |out| out.text(&self.slice));
+            out.property("PIDs", "au", |out| {
+                out.array(4, |out| processes.iter().for_each(|pid| out.number(*pid)));
+            });
+            out.property("Delegate", "b", |out| out.truth(true));
+            // One that has failed is forgotten as well, or it would stay in lists and hold its name.
+            out.property("CollectMode", "s", |out| out.text("inactive-or-failed"));
+            if let Some(other) = &self.part_of {
+                out.property("PartOf", "as", |out| out.array(4, |out| out.text(other)));
+            }
+        });
+        body.array(8, |_| ());
+        body
+    }
+}

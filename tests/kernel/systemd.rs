@@ -1,0 +1,185 @@
+//! Where systemd is init: a run lives in a scope of its own, which systemd knows of, shows and can stop, and which
+//! is gone when the run is. No limit of a service is left for it.
+
+use crate::{
+    anywhere::{gone, keeper},
+    case::Case,
+    needs::Need,
+    place::users,
+    support::{RCON, Started, rcon, run, slow, victim_line},
+};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use std::{
+    fs, thread,
+    time::{Duration, Instant},
+};
+
+pub(crate) fn tests() -> Vec<Case> {
+    vec![
+        Case::new("systemd::a_scope_of_its_own", &[Need::Scope], a_scope_of_its_own),
+        Case::new("systemd::explain_makes_none", &[Need::Scope], explain_makes_none),
+        Case::new("systemd::stopping_the_scope_stops_us", &[Need::Scope], stopping_the_scope_stops_us),
+        Case::new("systemd::killed_front", &[Need::Scope], || killed(|front| front)),
+        Case::new("systemd::killed_keeper", &[Need::Scope], || {
+            killed(|front| keeper(front.as_raw() as u32).expect("a keeper"))
+        }),
+        Case::new("systemd::within_itself", &[Need::Scope], within_itself),
+        Case::new("systemd::a_shared_group_is_refused", &[Need::Scope], a_shared_group_is_refused),
+        Case::new("systemd::names", &[Need::Scope], names),
+        Case::new(
+            "systemd::own_socket_without_a_bus",
+            &[Need::Scope, Need::Root, Need::Tool("unshare")],
+            own_socket_without_a_bus,
+        ),
+        Case::new(
+            "systemd::a_services_limit_is_not_left",
+            &[Need::Systemd, Need::Root],
+            a_services_limit_is_not_left,
+        ),
+        Case::new(
+            "systemd::a_delegated_services_limit_holds",
+            &[Need::Systemd, Need::Root],
+            a_delegated_services_limit_holds,
+        ),
+    ]
+}
+
+fn systemctl(words: &[&str]) -> String {
+    let out = run("systemctl").args(users()).args(words).run();
+    out.stdout.trim().to_owned()
+}
+
+/// The scope that the process is in.
+fn scope_of(pid: u32) -> String {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("cgroup");
+    let scope = text.trim().split('/').find(|part| part.starts_with("rcon-") && part.ends_with(".scope"));
+    scope.unwrap_or_else(|| panic!("no scope of ours in {text}")).to_owned()
+}
+
+/// systemd has forgotten it; a unit that it has loaded, or failed, is seen.
+fn forgotten(unit: &str) {
+    let deadline = Instant::now() + slow(Duration::from_secs(1));
+    while systemctl(&["show", "-p", "LoadState", "--value", unit]) != "not-found" {
+        assert!(Instant::now() < deadline, "{}", systemctl(&["status", unit]));
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(systemctl(&["list-units", "--all", "--plain", "--no-legend", "rcon-*.scope"]), "");
+}
+
+fn sleeping(options: &[&str]) -> (Started, String) {
+    let mut started = rcon(options).args(["--", "sh", "-c", "echo up; sleep 12345; :"]).start();
+    started.wait_for("up");
+    let unit = scope_of(started.child.id());
+    (started, unit)
+}
+
+fn a_scope_of_its_own() {
+    let (started, unit) = sleeping(&["--mem", "64M", "--pids", "16"]);
+    let front = started.child.id();
+    assert!(unit.starts_with(&format!("rcon-{front}-")), "{unit}");
+    assert_eq!(systemctl(&["show", "-p", "Delegate", "--value", &unit]), "yes");
+    let status = systemctl(&["status", &unit]);
+    assert!(status.contains("sh -c echo up; sleep 12345") && status.contains("active (running)"), "{status}");
+    // The command is in its tree, not only in the description.
+    assert!(status.matches("sleep 12345").count() >= 2, "{status}");
+    kill(Pid::from_raw(front as i32), Signal::SIGTERM).expect("kill");
+    let out = started.finish();
+    assert_eq!((out.shell_status(), out.stderr.as_str()), (143, ""), "{out}");
+    forgotten(&unit);
+}
+
+fn explain_makes_none() {
+    let out = rcon(["--explain", "--mem", "64M", "--", "true"]).run();
+    assert_eq!(out.status.code(), Some(0), "{out}");
+    for words in ["in a scope that systemd makes for it: ", "has not delegated it", "put rcon itself into"] {
+        assert!(out.stdout.contains(words), "{words:?} is missing: {out}");
+    }
+    assert_eq!(systemctl(&["list-units", "--all", "--plain", "--no-legend", "rcon-*.scope"]), "");
+}
+
+fn stopping_the_scope_stops_us() {
+    let (started, unit) = sleeping(&["--mem", "64M"]);
+    let out = run("systemctl").args(users()).args(["stop", &unit]).run();
+    assert!(out.status.success(), "{out}");
+    let front = started.child.id();
+    let out = started.finish();
+    assert_eq!(out.shell_status(), 143, "{out}");
+    gone(front, "12345");
+    forgotten(&unit);
+}
+
+fn killed(whom: fn(Pid) -> Pid) {
+    let (started, unit) = sleeping(&["--mem", "64M", "--pids", "16"]);
+    let front = started.child.id();
+    kill(whom(Pid::from_raw(front as i32)), Signal::SIGKILL).expect("kill");
+    assert_eq!(started.finish().shell_status(), 137);
+    gone(front, "12345");
+    forgotten(&unit);
+}
+
+/// The inner run finds the outer one's group to be its own, and asks nobody.
+fn within_itself() {
+    let out = rcon(["--pids", "40", "--", RCON, "--pids", "12", "--"]).victim("forks:40").run();
+    assert_eq!(out.stdout, "forks ok=11 err=EAGAIN\n", "{out}");
+    let line = "cat /proc/self/cgroup";
+    let out = rcon(["--pids", "40", "--", RCON, "--pids", "30", "--", "sh", "-c", line]).run();
+    assert_eq!(out.stdout.matches(".scope/rcon-").count(), 1, "{out}");
+}
+
+fn a_shared_group_is_refused() {
+    let out = rcon(["--group", "both", "--mem", "64M", "--", "echo", "ran"]).run();
+    assert_eq!((out.status.code(), out.stdout.as_str()), (Some(125), ""), "{out}");
+    assert!(out.stderr.contains("\ntry: systemd-run"), "{out}");
+    assert_eq!(out.stderr.lines().count(), 2, "{out}");
+}
+
+fn names() {
+    let (started, unit) = sleeping(&["--mem", "64M", "--name", "na+me"]);
+    assert_eq!(unit, "rcon-na_me.scope");
+    let second = rcon(["--mem", "64M", "--name", "na+me", "--", "echo", "ran"]).run();
+    assert_eq!((second.status.code(), second.stdout.as_str()), (Some(125), ""), "{second}");
+    assert_eq!(rcon(["kill", "na+me"]).run().status.code(), Some(0));
+    started.finish();
+    forgotten(&unit);
+}
+
+/// The bus may be down, or not reach into a mount namespace: systemd's own socket serves.
+fn own_socket_without_a_bus() {
+    let line = "mount --bind /dev/null /run/dbus/system_bus_socket && exec \"$0\" \"$@\"";
+    let out = run("unshare")
+        .args(["--mount", "sh", "-c", line, RCON, "--pids", "12", "--"])
+        .victim("forks:40")
+        .run();
+    assert_eq!(out.stdout, "forks ok=11 err=EAGAIN\n", "{out}");
+}
+
+/// A service of 100 MB in which rcon is told to give 1 GB.
+fn service(more: &[&str]) -> crate::support::Output {
+    let [program, role] = victim_line("alloc:200M");
+    run("systemd-run")
+        .args(["--quiet", "--wait", "--pipe", "--collect", "-p", "MemoryMax=100M", "-p", "MemorySwapMax=0"])
+        .args(more)
+        .args(["--", RCON, "--mem", "1G", "--swap", "0", "--"])
+        .args([program, role])
+        .run()
+}
+
+fn a_services_limit_is_not_left() {
+    let out = service(&[]);
+    assert_eq!((out.status.code(), out.stdout.as_str()), (Some(125), ""), "{out}");
+    for words in ["--mem 1G: ", "memory.max=104857600", "Delegate=yes", "--allow-escape"] {
+        assert!(out.stderr.contains(words), "{words:?} is missing: {out}");
+    }
+    assert_eq!(out.stderr.lines().count(), 2, "{out}");
+}
+
+fn a_delegated_services_limit_holds() {
+    let out = service(&["-p", "Delegate=yes"]);
+    assert!(!out.stdout.contains("done"), "{out}");
+    assert!(out.stderr.contains("out of memory"), "{out}");
+    // What systemd-run says of a service that was killed.
+    assert_eq!(out.shell_status(), 255, "{out}");
+}
