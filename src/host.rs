@@ -52,6 +52,8 @@ pub struct Host {
     pub privileges: Option<crate::privileges::Facts>,
     /// What each `--env-file` holds.
     pub env_files: Vec<Vec<Change>>,
+    /// What encloses us, for `--hint-env`.
+    pub hints: crate::hints::Facts,
     /// For the cage.
     pub cage: crate::cage::Facts,
     /// What a service manager has told us.
@@ -152,6 +154,7 @@ impl Host {
             || host.brings_variables()
             || host.notify.is_needed()
             || args.cage.root.is_some()
+            || args.hint_env
         {
             host.environment = crate::sys::environment();
         }
@@ -163,10 +166,13 @@ impl Host {
         if args.cage.is_asked() {
             host.cage = crate::cage::Facts::read(root, &args.cage, format!("{}-{:x}", host.pid, host.nonce))?;
         }
-        if !args.needs_group() && !args.receipt.counts() && args.explain.is_none() {
+        if !args.needs_group() && !args.receipt.counts() && args.explain.is_none() && !args.hint_env {
             return Ok(host);
         }
         host.layout = layout()?;
+        if args.hint_env {
+            host.hints = crate::hints::Facts::read(root, &host.layout, |controller| host.groups(controller));
+        }
         if !args.needs_group() && !args.receipt.counts() {
             return Ok(host);
         }
@@ -220,6 +226,24 @@ impl Host {
             Some(given) => Ok(in_mount(hierarchy, given)),
             None => hierarchy.own.clone(),
         }
+    }
+}
+
+impl Host {
+    /// Directories of the caller's groups in which this controller limits, the nearest first.
+    fn groups(&self, controller: Controller) -> Vec<PathBuf> {
+        let (mount, own) = match (self.layout.v1_of(controller), &self.layout.v2) {
+            (Some(hierarchy), _) => {
+                (&hierarchy.mount, self.v1_parent(hierarchy).unwrap_or_else(|_| hierarchy.mount.clone()))
+            }
+            (None, Some(hierarchy)) => match (&self.cgroup_parent, &hierarchy.own) {
+                (Some(given), _) => (&hierarchy.mount, in_mount(hierarchy, given)),
+                (None, Ok(own)) => (&hierarchy.mount, own.clone()),
+                (None, Err(_)) => return Vec::new(),
+            },
+            (None, None) => return Vec::new(),
+        };
+        own.ancestors().take_while(|dir| dir.starts_with(mount)).map(Path::to_owned).collect()
     }
 }
 
@@ -381,26 +405,10 @@ fn read_memory(root: &Path, host: &Host) -> Result<u64, Error> {
             Error::new("/proc/meminfo does not tell the machine's memory, which a percentage is of")
         })?;
     let mut lowest = total.saturating_mul(1024);
-    let mut consider = |path: PathBuf| {
-        if let Some(limit) = files::text(&path).and_then(|text| text.parse::<u64>().ok()) {
-            lowest = lowest.min(limit);
-        }
-    };
-    if let Some(hierarchy) = host.layout.v1_of(Controller::Memory) {
-        let own = host.v1_parent(hierarchy).unwrap_or_else(|_| hierarchy.mount.clone());
-        for dir in own.ancestors().take_while(|dir| dir.starts_with(&hierarchy.mount)) {
-            consider(below(root, dir).join("memory.limit_in_bytes"));
-        }
-    }
-    if let Some(hierarchy) = &host.layout.v2
-        && let Some(own) = match &host.cgroup_parent {
-            Some(given) => Some(in_mount(hierarchy, given)),
-            None => hierarchy.own.clone().ok(),
-        }
-    {
-        for dir in own.ancestors().take_while(|dir| dir.starts_with(&hierarchy.mount)) {
-            consider(below(root, dir).join("memory.max"));
-        }
+    for dir in host.groups(Controller::Memory) {
+        let read =
+            |file: &str| files::text(&below(root, &dir).join(file)).and_then(|text| text.parse::<u64>().ok());
+        lowest = ["memory.max", "memory.limit_in_bytes"].into_iter().filter_map(read).fold(lowest, u64::min);
     }
     Ok(lowest)
 }

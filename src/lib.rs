@@ -16,6 +16,7 @@ pub mod error;
 pub mod explain;
 pub mod files;
 pub mod guardian;
+pub mod hints;
 pub mod host;
 pub mod identity;
 pub mod image;

@@ -129,6 +129,7 @@ pub fn plan(args: &Args, host: &Host) -> Result<Plan, Error> {
         cgroup_parent,
         allow_escape,
         environment,
+        hint_env,
         cage,
         on_wrapper_death,
         control: crate::runs::Asked { name, profiles: _ }, // became options
@@ -169,6 +170,9 @@ pub fn plan(args: &Args, host: &Host) -> Result<Plan, Error> {
     let privileges = privileges::plan(privileges, host.privileges.as_ref(), inside.as_ref())?;
     let mut brought: Vec<(OsString, OsString)> = host.cage.variables.clone();
     brought.extend(privileges.variables);
+    if *hint_env {
+        brought.extend(crate::hints::variables(&kept, &host.hints, host.facts.memory, &host.environment));
+    }
     if !in_place {
         birth.relay = relay(&birth, &privileges.steps, host);
         brought.extend(host.notify.variables(birth.relay.as_ref()));

@@ -60,6 +60,8 @@ pub struct Args {
     pub on_wrapper_death: OnDeath,
     /// Changes to the environment, in order.
     pub environment: Vec<Change>,
+    /// Tell runtimes what they have.
+    pub hint_env: bool,
     /// Namespaces, root, mounts, settings of the process.
     pub cage: crate::cage::Asked,
     /// How the run can be found.

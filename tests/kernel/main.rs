@@ -42,6 +42,7 @@ mod fixture;
 mod groups;
 mod harness;
 mod image;
+mod hints;
 mod io;
 mod memory;
 mod needs;
@@ -83,6 +84,7 @@ fn cases() -> Vec<Case> {
         exec::tests(),
         profiles::tests(),
         shells::tests(),
+        hints::tests(),
         systemd::tests(),
         privileges::tests(),
         cage::tests(),

@@ -54,4 +54,15 @@ pub(super) static ROWS: &[Opt] = &[
             Ok(())
         }),
     },
+    Opt {
+        name: "hint-env",
+        short: None,
+        takes: Takes::Nothing,
+        heading: ENVIRONMENT,
+        help: "Tell runtimes of CPUs and memory: GOMAXPROCS, JAVA_TOOL_OPTIONS and others, where they are not set",
+        apply: Apply::Set(|args, _| {
+            args.hint_env = true;
+            Ok(())
+        }),
+    },
 ];
