@@ -67,6 +67,11 @@ pub fn main(argv: Vec<OsString>) -> i32 {
         capcon = true;
         words = words.get(1..).unwrap_or_default();
     }
+    if sys::raised_at_exec() && !is_harmless(words) {
+        let error = raised();
+        say(&error.to_string());
+        return error.status();
+    }
     let result = match words.first().filter(|_| !capcon).and_then(|word| commands::find(word)) {
         Some(sub) => subcommand(sub, words),
         None => wrap(&Line { words, capcon }),
@@ -79,6 +84,20 @@ pub fn main(argv: Vec<OsString>) -> i32 {
         }
         error.status()
     })
+}
+
+/// What even a stranger's rights may be used for.
+fn is_harmless(words: &[OsString]) -> bool {
+    matches!(words, [word] if ["--help", "-h", "--version", "-V", "--show"].iter().any(|harmless| word == harmless))
+}
+
+/// Any option, the command itself, and most subcommands would lend the caller rights that are not the caller's.
+fn raised() -> Error {
+    Error::new(
+        "this file is set-user-ID, set-group-ID or has file capabilities, or who started it is: rcon would give such \
+         rights to any command, and refuses",
+    )
+    .try_this("chmod ug-s FILE; setcap -r FILE; and where more rights are needed: sudo rcon ...")
 }
 
 /// Reads the line, on top of the profiles that it names.

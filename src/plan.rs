@@ -200,7 +200,7 @@ pub fn plan(args: &Args, host: &Host) -> Result<Plan, Error> {
         }
         steps.push(Step::RestoreSignals);
     }
-    steps.push(Step::Exec(exec(command, path)?));
+    steps.push(Step::Exec(exec(command, path, host.root)?));
     Ok(Plan {
         groups,
         birth,
@@ -243,8 +243,10 @@ fn naming(name: &Name, host: &Host) -> Result<Named, Error> {
     Ok(Named { name: chosen, pattern: name.clone() })
 }
 
-/// The command's candidates: as execvp(3) does, without its fall-back to a shell.
-fn exec(command: &[OsString], path: Option<&OsStr>) -> Result<Exec, Error> {
+/// The command's candidates: as execvp(3) does, without its fall-back to a shell. For root an entry of PATH that
+/// depends on where one stands (`.`, an empty one) counts for nothing, as with sudo's ignore_dot: the directory may
+/// be somebody else's.
+fn exec(command: &[OsString], path: Option<&OsStr>, root: bool) -> Result<Exec, Error> {
     let c_string = |bytes: &[u8]| {
         CString::new(bytes).map_err(|_| Error::new("an argument of the command holds a NUL byte"))
     };
@@ -256,6 +258,7 @@ fn exec(command: &[OsString], path: Option<&OsStr>) -> Result<Exec, Error> {
         // Without PATH: what confstr(_CS_PATH) says.
         let path = path.map_or(&b"/bin:/usr/bin"[..], OsStr::as_bytes);
         path.split(|b| *b == b':')
+            .filter(|dir| !root || dir.starts_with(b"/"))
             .map(|dir| {
                 let mut candidate = if dir.is_empty() { b".".to_vec() } else { dir.to_vec() };
                 candidate.push(b'/');

@@ -262,7 +262,11 @@ fn exec_error(plan: &Plan, errno: Errno) -> Error {
         .map(|path| printable(path.as_os_str().as_bytes()));
     match (errno, there) {
         (Errno::ENOENT, None) if plan.searches_path() => {
-            Error::new(format!("{name:?} was not found in PATH")).class(class)
+            let error = Error::new(format!("{name:?} was not found in PATH")).class(class);
+            match std::path::Path::new(&name).exists() {
+                true => error.try_this(format!("name it by its path: ./{name}")),
+                false => error,
+            }
         }
         (Errno::ENOENT, Some(file)) => {
             error.try_this(format!("the interpreter that {file} names is not there (head -n 1 {file})"))

@@ -45,3 +45,11 @@ pub fn kernel_release() -> (u32, u32) {
     let mut numbers = name.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse().ok());
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
+
+/// Were we given more rights than our caller has: by a set-user-ID or set-group-ID bit, by file capabilities, or by
+/// a caller that has such rights itself (AT_SECURE, getauxval(3))?
+#[must_use]
+pub fn raised_at_exec() -> bool {
+    // SAFETY: takes a number, and reads what the kernel put behind our environment.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}

@@ -12,7 +12,7 @@ pub mod signals;
 pub mod xattr;
 
 pub use arguments::{Vector, arguments, environment};
-pub use machine::{can_make_user_namespace, kernel_name, kernel_release, landlock_version};
+pub use machine::{can_make_user_namespace, kernel_name, kernel_release, landlock_version, raised_at_exec};
 
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 

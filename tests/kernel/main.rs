@@ -54,6 +54,7 @@ mod profiles;
 mod receipt;
 mod refusals;
 mod report;
+mod rights;
 mod sabotage;
 mod schema;
 mod shared;
@@ -85,6 +86,7 @@ fn cases() -> Vec<Case> {
         profiles::tests(),
         shells::tests(),
         hints::tests(),
+        rights::tests(),
         systemd::tests(),
         privileges::tests(),
         cage::tests(),

@@ -1,0 +1,129 @@
+//! Rights that are not the caller's are not lent to a command, and what lies where root happens to stand is not run.
+
+use crate::{
+    case::Case,
+    needs::Need,
+    support::{Output, RCON, Run, rcon, run},
+};
+use nix::sys::statvfs::{FsFlags, statvfs};
+use std::{
+    env, fs,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
+    path::{Path, PathBuf},
+};
+
+pub(crate) fn tests() -> Vec<Case> {
+    vec![
+        Case::new("rights::set_user_id_is_refused", &[Need::Root], set_user_id_is_refused),
+        Case::new("rights::set_group_id_is_refused", &[Need::Root], set_group_id_is_refused),
+        Case::new(
+            "rights::file_capabilities_are_refused",
+            &[Need::Root, Need::Tool("setcap")],
+            file_capabilities_are_refused,
+        ),
+        Case::new("rights::roots_path_has_no_dot", &[Need::Root], roots_path_has_no_dot),
+        Case::new("rights::a_users_path_is_as_with_env", &[Need::NonRoot], a_users_path_is_as_with_env),
+    ]
+}
+
+/// A copy of rcon that everybody can reach, where the kernel heeds such bits.
+fn copy() -> (tempfile::TempDir, PathBuf) {
+    let heeds = |dir: &PathBuf| {
+        statvfs(dir).is_ok_and(|found| !found.flags().intersects(FsFlags::ST_NOSUID | FsFlags::ST_NOEXEC))
+    };
+    let places = [env::temp_dir(), "/var/tmp".into(), "/".into()];
+    let place = places.into_iter().find(heeds).expect("a file system with set-user-ID programs");
+    let dir = tempfile::Builder::new().prefix(".rights-").tempdir_in(place).expect("temporary directory");
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
+    let program = dir.path().join("rcon");
+    fs::copy(RCON, &program).expect("copy");
+    (dir, program)
+}
+
+fn as_nobody(program: &Path, args: &[&str]) -> Run {
+    let mut run = run(program).args(args);
+    run.command.uid(65_534).gid(65_534).current_dir("/");
+    run
+}
+
+#[track_caller]
+fn refuses(program: &Path) {
+    let lines: [&[&str]; 6] = [
+        &["--", "id", "-u"],
+        &["id", "-u"],
+        &["capcon", "--", "id", "-u"],
+        &["--user", "0", "--", "id", "-u"],
+        &["--env-file", "/etc/shadow", "--help"],
+        &["ls"],
+    ];
+    for line in lines {
+        let out: Output = as_nobody(program, line).run();
+        assert_eq!((out.status.code(), out.stdout.as_str()), (Some(125), ""), "{out}");
+        assert!(out.stderr.contains("refuses\ntry: ") && out.stderr.contains("sudo"), "{out}");
+        assert_eq!(out.stderr.lines().count(), 2, "{out}");
+    }
+    for word in ["--help", "--version"] {
+        let out = as_nobody(program, &[word]).run();
+        assert_eq!((out.status.code(), out.stderr.as_str()), (Some(0), ""), "{out}");
+    }
+}
+
+fn set_user_id_is_refused() {
+    let (_dir, program) = copy();
+    let out = as_nobody(&program, &["--", "id", "-u"]).run();
+    assert_eq!(out.stdout, "65534\n", "without the bit it runs: {out}");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o4755)).expect("chmod");
+    refuses(&program);
+}
+
+fn set_group_id_is_refused() {
+    let (_dir, program) = copy();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o2755)).expect("chmod");
+    refuses(&program);
+}
+
+fn file_capabilities_are_refused() {
+    let (_dir, program) = copy();
+    let out = run("setcap").args(["cap_net_admin+ep".as_ref(), program.as_os_str()]).run();
+    assert!(out.status.success(), "{out}");
+    refuses(&program);
+}
+
+/// A directory with a program of a name that no other has.
+fn with_program() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let program = dir.path().join("rcon-test-program");
+    fs::write(&program, "#!/bin/sh\necho ran\n").expect("write");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("chmod");
+    dir
+}
+
+const RELATIVE: [&str; 5] = ["", ":/bin:/usr/bin", "/bin::/usr/bin", "/bin:/usr/bin:", ".:/bin"];
+
+fn roots_path_has_no_dot() {
+    let dir = with_program();
+    for path in RELATIVE {
+        let mut line = rcon(["--", "rcon-test-program"]).env("PATH", path);
+        line.command.current_dir(dir.path());
+        let out = line.run();
+        assert_eq!((out.status.code(), out.stdout.as_str()), (Some(127), ""), "PATH={path:?}: {out}");
+        assert!(out.stderr.contains("try: name it by its path: ./rcon-test-program"), "{out}");
+    }
+    let mut line = rcon(["--", "./rcon-test-program"]).env("PATH", "/bin");
+    line.command.current_dir(dir.path());
+    assert_eq!(line.run().stdout, "ran\n");
+}
+
+fn a_users_path_is_as_with_env() {
+    let dir = with_program();
+    let path = env::var_os("PATH").expect("PATH");
+    let other = env::split_paths(&path).map(|dir| dir.join("env")).find(|path| path.exists()).expect("env");
+    for path in RELATIVE {
+        for program in [Path::new(RCON), &other] {
+            let mut line = run(program).args(["--", "rcon-test-program"]).env("PATH", path);
+            line.command.current_dir(dir.path());
+            let out = line.run();
+            assert_eq!((out.status.code(), out.stdout.as_str()), (Some(0), "ran\n"), "PATH={path:?}: {out}");
+        }
+    }
+}
