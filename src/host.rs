@@ -88,6 +88,12 @@ pub struct V2Node {
 }
 
 impl V2Node {
+    /// The last part of its path; nothing where that is no text.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.dir.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+    }
+
     /// Can this group have children with these controllers, now or after enabling them?
     #[must_use]
     pub fn can_parent(&self, needed: &[Controller]) -> bool {
@@ -108,22 +114,40 @@ impl Host {
     }
 
     /// Asked only where the tree has no place that could do.
-    fn find_manager(&self, root: &Path) -> Option<Manager> {
+    fn find_manager(&mut self, root: &Path) -> Option<Manager> {
         let hierarchy = self.layout.v2.as_ref().filter(|hierarchy| !hierarchy.read_only)?;
-        let serves =
-            |node: &V2Node| node.delegated && node.writable && (!node.others || !node.subtree.is_empty());
-        if !self.systemd
-            || self.cgroup_parent.is_some()
-            || self.v2_chain.is_empty()
-            || self.v2_chain.iter().any(serves)
-        {
+        if !self.systemd || self.cgroup_parent.is_some() || self.v2_chain.is_empty() || self.has_a_place() {
             return None;
         }
         let dirs = self.v2_chain.iter().map(|node| node.dir.as_path());
         let manager = Manager::find(root, &hierarchy.mount, self.user, dirs)?;
+        let unit = self.users_unit(&manager);
         // Only where a limit on tasks could be the one that every unit has.
         let counts = |node: &V2Node| node.limits.iter().any(|limit| limit.starts_with("pids.max="));
-        Some(if self.v2_chain.iter().any(counts) { manager.asked(self.user) } else { manager })
+        if unit.is_none() && !self.v2_chain.iter().any(counts) {
+            return Some(manager);
+        }
+        let name = unit.and_then(|at| self.v2_chain.get(at)).map(V2Node::name);
+        let (manager, delegated) = manager.asked(self.user, name);
+        if let Some(at) = unit.filter(|_| delegated) {
+            self.v2_chain.iter_mut().take(at + 1).for_each(|node| node.delegated = true);
+        }
+        (!self.has_a_place()).then_some(manager)
+    }
+
+    /// Is there a group that could be ours to divide?
+    fn has_a_place(&self) -> bool {
+        let serves =
+            |node: &V2Node| node.delegated && node.writable && (!node.others || !node.subtree.is_empty());
+        self.v2_chain.iter().any(serves)
+    }
+
+    /// Where in the chain the unit of an ordinary user's systemd is that we are in.
+    fn users_unit(&self, manager: &Manager) -> Option<usize> {
+        let top = self.v2_chain.iter().position(|node| node.dir == manager.dir).filter(|_| manager.user)?;
+        let is_unit =
+            |node: &V2Node| crate::systemd::is_unit(node.name()) && !node.name().ends_with(".slice");
+        self.v2_chain.iter().take(top).rposition(is_unit)
     }
 
     /// The same, around a place in the hierarchies that need not be the caller's own.

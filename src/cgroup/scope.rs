@@ -7,10 +7,6 @@ use crate::host::{Host, V2Node};
 use crate::limits::Controller;
 use crate::systemd::{Manager, Scope, is_unit};
 
-fn name(node: &V2Node) -> &str {
-    node.dir.file_name().and_then(|name| name.to_str()).unwrap_or_default()
-}
-
 /// The parent of a scope for a group with these controllers; `Place::parent` is its slice.
 ///
 /// # Errors
@@ -43,16 +39,16 @@ pub fn offer(
     let top = chain.iter().position(|node| node.dir == manager.dir).unwrap_or(0);
     let own = chain.get(..top).unwrap_or_default();
     let from = own.iter().rposition(|node| node.manager).map_or(0, |at| at + 1);
-    let is_slice = |node: &V2Node| name(node).ends_with(".slice") && is_unit(name(node));
+    let is_slice = |node: &V2Node| node.name().ends_with(".slice") && is_unit(node.name());
     let at = (from..own.len()).find(|at| own.get(*at).is_some_and(is_slice));
     let (slice, parent) = match at.and_then(|at| own.get(at)) {
-        Some(node) => (name(node).to_owned(), node.dir.clone()),
+        Some(node) => (node.name().to_owned(), node.dir.clone()),
         None => {
             let slice = if manager.user { "app.slice" } else { "system.slice" };
             (slice.to_owned(), manager.dir.join(slice))
         }
     };
-    let unit = at.and_then(|at| own.get(at.checked_sub(1)?)).map(name).filter(|name| is_unit(name));
+    let unit = at.and_then(|at| own.get(at.checked_sub(1)?)).map(V2Node::name).filter(|name| is_unit(name));
     let left: Vec<String> = chain
         .iter()
         .filter(|node| !parent.starts_with(&node.dir))

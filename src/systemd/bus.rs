@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use super::wire::{Call, Garbled, Kind, Message, Writer, length};
 
-/// How long an answer may take. systemd answers in milliseconds, or is busy with a boot.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long an answer may take, as D-Bus libraries have it. systemd answers in milliseconds, or is busy.
+const PATIENCE: Duration = Duration::from_secs(25);
 
 /// Where to find it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +55,10 @@ impl From<Garbled> for Trouble {
     }
 }
 
-const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+/// systemd's interface for all of it, and the object that has it (org.freedesktop.systemd1(5)).
+pub const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+/// See [`MANAGER`].
+pub const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
 
 impl Bus {
     /// Connects and introduces ourselves.
@@ -122,30 +125,30 @@ impl Bus {
     /// # Errors
     /// The answer's.
     pub fn manager(&mut self, member: &str, signature: &str, body: &Writer) -> Result<Message, Trouble> {
-        self.systemd(MANAGER, member, signature, body)
+        self.systemd(MANAGER_PATH, MANAGER, member, signature, body)
     }
 
-    /// A property of systemd's manager.
+    /// A property of an object of systemd's.
     ///
     /// # Errors
     /// The answer's.
-    pub fn property(&mut self, name: &str) -> Result<Message, Trouble> {
+    pub fn property(&mut self, path: &str, interface: &str, name: &str) -> Result<Message, Trouble> {
         let mut body = Writer::default();
-        body.text(MANAGER);
+        body.text(interface);
         body.text(name);
-        self.systemd("org.freedesktop.DBus.Properties", "Get", "ss", &body)
+        self.systemd(path, "org.freedesktop.DBus.Properties", "Get", "ss", &body)
     }
 
     fn systemd(
         &mut self,
+        path: &str,
         interface: &str,
         member: &str,
         signature: &str,
         body: &Writer,
     ) -> Result<Message, Trouble> {
         // Also where there is nobody else to hear it: systemd answers no call that names nobody.
-        let to = "org.freedesktop.systemd1";
-        self.call(&Call { to, path: "/org/freedesktop/systemd1", interface, member, signature }, body)
+        self.call(&Call { to: "org.freedesktop.systemd1", path, interface, member, signature }, body)
     }
 
     fn call(&mut self, call: &Call, body: &Writer) -> Result<Message, Trouble> {

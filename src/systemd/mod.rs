@@ -4,7 +4,7 @@
 //! groups of his own asks for a unit with `Delegate=yes`. A scope of a run's own ends when it is empty, so nothing
 //! has to be tidied up, whoever is killed.
 //!
-//! The client is our own, five calls long. cgroups-rs 0.5.1 has one (`systemd::SystemdClient`), which does not serve:
+//! The client is our own, a handful of calls long. cgroups-rs 0.5.1 has one (`systemd::SystemdClient`), which does not serve:
 //! it knows only the system's bus, so no ordinary user gets anything; it returns before the scope is there, and does
 //! not tell whether it has come to be; zbus under it runs threads of its own beside a process that forks; and the
 //! release binary grows by 1.04 MB (3,023,488 to 4,067,704 bytes) where it is called.
@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 
 use crate::error::Error;
-use bus::{Bus, Socket, Trouble};
+use bus::{Bus, MANAGER_PATH, Socket, Trouble};
 use wire::{Kind, Writer};
 
 /// A systemd that could make a scope for this caller.
@@ -85,19 +85,40 @@ impl Manager {
         Some(Self { user: user != 0, dir, controllers, tasks_max: None, silent: None })
     }
 
-    /// Asks for [`Manager::tasks_max`].
+    /// Asks for [`Manager::tasks_max`], and whether `unit` is delegated: whom systemd runs for as an ordinary user
+    /// cannot tell from the group, if it is not a recent one (the attribute is `trusted.delegate`, xattr(7)).
     #[must_use]
-    pub fn asked(mut self, user: u32) -> Self {
-        let answer = reach(self.user, user).and_then(|mut bus| bus.property("DefaultTasksMax"));
-        match answer {
+    pub fn asked(mut self, user: u32, unit: Option<&str>) -> (Self, bool) {
+        let mut bus = match reach(self.user, user) {
+            Ok(bus) => bus,
+            Err(trouble) => {
+                self.silent = Some(words(&trouble));
+                return (self, false);
+            }
+        };
+        match bus.property(MANAGER_PATH, bus::MANAGER, "DefaultTasksMax") {
             Err(trouble) => self.silent = Some(words(&trouble)),
             Ok(message) => {
                 let mut values = message.values();
                 self.tasks_max = (values.signature() == Ok("t")).then(|| values.long().ok()).flatten();
             }
         }
-        self
+        let delegated = unit.is_some_and(|unit| is_delegated(&mut bus, unit).unwrap_or(false));
+        (self, delegated)
     }
+}
+
+fn is_delegated(bus: &mut Bus, unit: &str) -> Result<bool, Trouble> {
+    let kind = match unit.rsplit('.').next() {
+        Some("scope") => "org.freedesktop.systemd1.Scope",
+        _ => "org.freedesktop.systemd1.Service",
+    };
+    let mut body = Writer::default();
+    body.text(unit);
+    let found = bus.manager("GetUnit", "s", &body)?;
+    let answer = bus.property(found.values().text()?, kind, "Delegate")?;
+    let mut values = answer.values();
+    Ok(values.signature()? == "b" && values.number()? == 1)
 }
 
 /// Where a systemd listens: the bus first, then its own socket.

@@ -34,6 +34,7 @@ pub(crate) fn tests() -> Vec<Case> {
             &[Need::Scope, Need::Root, Need::Tool("unshare")],
             own_socket_without_a_bus,
         ),
+        Case::new("systemd::a_delegated_scope_is_used", &[Need::Systemd], a_delegated_scope_is_used),
         Case::new(
             "systemd::a_services_limit_is_not_left",
             &[Need::Systemd, Need::Root],
@@ -182,4 +183,20 @@ fn a_delegated_services_limit_holds() {
     assert!(out.stderr.contains("out of memory"), "{out}");
     // What systemd-run says of a service that was killed.
     assert_eq!(out.shell_status(), 255, "{out}");
+}
+
+/// As our own messages advise. A limit of the scope holds beside ours, and no second scope is asked for.
+fn a_delegated_scope_is_used() {
+    let within = |line: &[&str]| {
+        let mut run =
+            run("systemd-run").args(users()).args(["--scope", "--quiet", "--collect", "-p", "Delegate=yes"]);
+        run = run.args(["-p", "MemoryMax=100M", "-p", "MemorySwapMax=0", "--", RCON]);
+        run.args(line)
+    };
+    let out = within(&["--pids", "16", "--", "cat", "/proc/self/cgroup"]).run();
+    assert!(out.stdout.contains("/run-r") && out.stdout.contains("/rcon-"), "{out}");
+    assert_eq!(out.stdout.matches(".scope").count(), 1, "{out}");
+    let [program, role] = victim_line("alloc:200M").map(|word| word.into_string().expect("text"));
+    let out = within(&["--mem", "1G", "--swap", "0", "--", &program, &role]).run();
+    assert_eq!(out.shell_status(), 137, "{out}");
 }
