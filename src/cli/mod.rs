@@ -94,6 +94,7 @@ impl Args {
             || self.control.name.is_some()
             || self.cgroup_parent.is_some()
             || self.explain.is_some()
+            || self.hint_env
             || self.receipt.needs_group()
             || self.receipt.counts()
         {
