@@ -90,6 +90,9 @@ pub fn of_step(step: &CageStep, new: Set, errno: Errno) -> Error {
 fn way_out(step: &CageStep, new: Set, errno: Errno) -> Option<&'static str> {
     Some(match (step, errno) {
         (_, Errno::ENOSYS) => TOO_OLD,
+        (CageStep::NewTime(_) | CageStep::NewCgroup, Errno::EINVAL) => {
+            "this kernel lacks this kind of namespace (ls /proc/self/ns): name those that it has"
+        }
         (CageStep::PrivateMounts | CageStep::EnterRoot, Errno::EINVAL) => {
             "rcon itself runs in a chroot, where the kernel allows no pivot_root: use --chroot-only"
         }

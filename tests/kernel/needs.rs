@@ -35,6 +35,8 @@ pub(crate) enum Need {
     CgroupKill,
     /// This user may make user namespaces.
     Userns,
+    /// Time namespaces (Linux 5.6).
+    TimeNamespace,
     Overlay,
     Swap,
     /// A block device that is ours to write: in the lab a disk, on a real machine a loop device.
@@ -105,6 +107,9 @@ impl Need {
             }
             Self::CgroupKill => place::has_kill().err(),
             Self::Userns => userns_denied(),
+            Self::TimeNamespace => unless(Path::new("/proc/self/ns/time").exists(), || {
+                "the kernel has no time namespaces".to_owned()
+            }),
             Self::Overlay => unless(file_has("/proc/filesystems", "overlay"), || {
                 "the kernel has no overlay file system (loaded)".to_owned()
             }),
@@ -169,6 +174,7 @@ impl fmt::Display for Need {
             Self::Hybrid => f.write_str("hybrid"),
             Self::CgroupKill => f.write_str("cgroup-kill"),
             Self::Userns => f.write_str("userns"),
+            Self::TimeNamespace => f.write_str("time-namespace"),
             Self::Overlay => f.write_str("overlay"),
             Self::Swap => f.write_str("swap"),
             Self::Disk => f.write_str("disk"),

@@ -127,7 +127,7 @@ fn messages_leave_the_cage() {
         &[][..],
         &["--unshare", "pid"],
         &["--unshare", "net"],
-        &["--unshare", "all"],
+        &["--unshare", crate::cage::all_kinds()],
         &["--map-users", "0:100000:65536", "--unshare", "net"],
     ] {
         let manager = Manager::new();
@@ -168,7 +168,7 @@ fn sockets_are_handed_on() {
         out.stdout, "own=true count=2 names=a:b watchdog=true 3=/etc/passwd 4=/etc/group 5=/etc\n",
         "{out}"
     );
-    for options in [&["--proc"][..], &["--unshare", "pid"], &["--unshare", "all"]] {
+    for options in [&["--proc"][..], &["--unshare", "pid"], &["--unshare", crate::cage::all_kinds()]] {
         let (_dir, run) = caged(options, "listen");
         let out = start(run);
         // No longer in the root, but open; and 5 was not passed.
