@@ -4,6 +4,7 @@
 //   floor v1 cpu=DIR memory=DIR pids=DIR -- CMD...     one group in each hierarchy
 //   floor v2 DIR -- CMD...                             one group in the unified hierarchy
 //   floor run -- CMD...                                no group: a process, a wait
+//   floor kept v1|v2|run ...                           the same, done by a child: what a second process costs
 //   floor kill v1|v2 DIR N                             prints the us that killing a group of N sleepers takes
 //   floor sleepers N x                                 leaves N sleepers, prints the monotonic us and ends
 //
@@ -186,6 +187,16 @@ static int leave_sleepers(int n) {
 
 int main(int argc, char **argv) {
     if (argc < 4) return 2;
+    if (!strcmp(argv[1], "kept")) {
+        int status;
+        pid_t keeper = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+        if (keeper < 0) die("fork");
+        if (keeper) {
+            if (waitpid(keeper, &status, 0) < 0) die("wait");
+            return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+        }
+        argc--, argv++;
+    }
     snprintf(name, sizeof name, "floor-%d", getpid());
     if (!strcmp(argv[1], "sleepers")) return leave_sleepers(atoi(argv[2]));
     if (!strcmp(argv[1], "kill")) return kill_group(!strcmp(argv[2], "v2"), argv[3], atoi(argv[4]));

@@ -77,7 +77,9 @@ fn tables(rcon: &Path, floors: &[(&'static str, PathBuf)]) -> Vec<Table> {
     }
     let mut plain = Table { title: "no group: -- true", rows: Vec::new() };
     for (name, path) in floors {
-        plain.rows.push(contestant(name, &[&path.display().to_string(), "run", "--", &truth]));
+        let path = path.display().to_string();
+        plain.rows.push(contestant(name, &[&path, "run", "--", &truth]));
+        plain.rows.push(contestant(&kept(name), &[&path, "kept", "run", "--", &truth]));
     }
     plain.rows.push(contestant("rcon", &[&rcon, "--", &truth]));
     plain.rows.push(contestant("true alone", &[&truth]));
@@ -89,6 +91,7 @@ fn tables(rcon: &Path, floors: &[(&'static str, PathBuf)]) -> Vec<Table> {
         ];
         out.push(Table { title: "time limit: --timeout 1m -- true", rows });
     }
+    out.extend(no_capabilities_table(&rcon, &truth));
     out.extend(capabilities_table(&rcon, &truth));
     if let Some(bwrap) = find("bwrap") {
         let rows = vec![
@@ -98,6 +101,23 @@ fn tables(rcon: &Path, floors: &[(&'static str, PathBuf)]) -> Vec<Table> {
         out.push(Table { title: "cage: --unshare all --root / -- true", rows });
     }
     out
+}
+
+/// The floor with a process between the caller's and the command, as rcon has one: what a run can cost at the least
+/// that leaves nothing behind whichever of its processes is killed.
+fn kept(floor: &str) -> String {
+    format!("{floor} kept")
+}
+
+/// No capability at all.
+fn no_capabilities_table(rcon: &str, truth: &str) -> Option<Table> {
+    let setpriv = find("setpriv")?;
+    let none = ["--bounding-set", "-all", "--inh-caps", "-all", "--no-new-privs", truth];
+    let rows = vec![
+        contestant("setpriv(1)", &[&[setpriv.as_str()], &none[..]].concat()),
+        contestant("capcon", &[rcon, "capcon", "--allow", "none", "--", truth]),
+    ];
+    Some(Table { title: "capabilities: --allow none -- true", rows })
 }
 
 /// One capability and no other, with the set-user-ID way to more closed.
@@ -132,7 +152,10 @@ fn limits_table(rcon: &str, floors: &[(&'static str, PathBuf)], groups: &[String
         let mut argv = vec![path.display().to_string()];
         argv.extend(groups.iter().cloned());
         argv.extend(["--".to_owned(), truth.to_owned()]);
+        let mut with_keeper = argv.clone();
+        with_keeper.insert(1, "kept".to_owned());
         rows.push(Contestant { name: (*name).to_owned(), argv });
+        rows.push(Contestant { name: kept(name), argv: with_keeper });
     }
     // The musl build of the same profile, where somebody has made it.
     let musl = rcon.replace("-unknown-linux-gnu", "-unknown-linux-musl");
