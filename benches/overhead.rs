@@ -33,12 +33,18 @@ struct Options {
     rounds: usize,
     gap_rounds: usize,
     only: Option<String>,
+    /// Build the floors and list them, nothing else.
+    floors: bool,
 }
 
 fn main() {
     let options = options();
     let rcon = PathBuf::from(env!("CARGO_BIN_EXE_rcon"));
     let floors = build_floors();
+    if options.floors {
+        floors.iter().for_each(|(_, path)| println!("{}", path.display()));
+        return;
+    }
     for table in tables(&rcon, &floors) {
         if options.only.as_ref().is_some_and(|word| !table.title.contains(word.as_str())) {
             continue;
@@ -49,10 +55,11 @@ fn main() {
 }
 
 fn options() -> Options {
-    let mut options = Options { rounds: 300, gap_rounds: 40, only: None };
+    let mut options = Options { rounds: 300, gap_rounds: 40, only: None, floors: false };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         match word.as_str() {
+            "--floors" => options.floors = true,
             "--only" => options.only = words.next(),
             "--gap-rounds" => options.gap_rounds = words.next().and_then(|n| n.parse().ok()).unwrap_or(40),
             // `cargo bench` adds this for harnesses that know it.

@@ -33,6 +33,8 @@ pub(crate) struct Order<'a> {
     /// More for the guests' kernel command line, and for the tests' environment.
     pub(crate) words: &'a str,
     pub(crate) environment: Vec<(String, String)>,
+    /// The benchmark of whole runs in place of the tests.
+    pub(crate) bench: bool,
 }
 
 impl<'a> Order<'a> {
@@ -63,13 +65,20 @@ pub(crate) fn main(args: &ArgMatches) -> Result<bool> {
     if args.get_flag("selftest") {
         return selftest::main(&places);
     }
-    let mut order = Order { all: !args.get_flag("share"), ..Order::from(args) };
+    let mut order = Order {
+        all: !args.get_flag("share"),
+        bench: args.get_flag("bench"),
+        ..Order::from(args)
+    };
     let only: Vec<&'static Guest> =
         args.get_many::<String>("only").unwrap_or_default().map(|name| named(name)).collect::<Result<_>>()?;
     if !only.is_empty() {
         order.guests = only;
     }
     let results = run(&places, &order)?;
+    if order.bench {
+        return Ok(results.iter().all(|result| result.trouble.is_none()));
+    }
     let (counts, fine) = conclude(&places, &results)?;
     println!("{} passed, {} failed, {} skipped", counts.passed, counts.failed, counts.skipped);
     Ok(fine)
@@ -82,7 +91,7 @@ fn named(name: &str) -> Result<&'static Guest> {
 /// Runs the tests in each guest, several guests at a time; this machine first and by itself.
 pub(crate) fn run(places: &Places, order: &Order<'_>) -> Result<Vec<GuestResult>> {
     engine::sweep().map_err(|error| format!("removing what an earlier lab left: {error}"))?;
-    let payload = Payload::build(places)?;
+    let payload = if order.bench { Payload::bench(places)? } else { Payload::build(places)? };
     let ready = prepare::prepare(places, &order.guests)?;
     let (here, guests): (Vec<&'static Guest>, Vec<_>) =
         order.guests.iter().partition(|guest| guest.machine == Machine::Host);
@@ -120,7 +129,7 @@ fn visit(
     let job = payload.job(places, guest, Kind::Tests, order);
     match engine::start(places, ready, guest, &job, order.words) {
         Ok(mut running) => {
-            if let Err(trouble) = listen(&mut running, &mut result, order.time_limit) {
+            if let Err(trouble) = listen(&mut running, &mut result, order) {
                 result.trouble = Some(format!("{trouble}{}", last_output(&running)));
             }
         }
@@ -138,7 +147,8 @@ fn visit(
 ///
 /// # Errors
 /// Why it did not end as it should.
-fn listen(running: &mut Running, result: &mut GuestResult, time_limit: Duration) -> Result<()> {
+fn listen(running: &mut Running, result: &mut GuestResult, order: &Order<'_>) -> Result<()> {
+    let time_limit = order.time_limit;
     let deadline = Instant::now() + time_limit;
     let mut hellos = 0;
     let mut status = None;
@@ -179,7 +189,7 @@ fn listen(running: &mut Running, result: &mut GuestResult, time_limit: Duration)
         101 if counts.failed > 0 => Ok(()),
         _ => Err(format!("the tests ended with status {status}")),
     }
-    .and_then(|()| match result.cases.is_empty() {
+    .and_then(|()| match result.cases.is_empty() && !order.bench {
         true => Err("no test ran".to_owned()),
         false => Ok(()),
     })

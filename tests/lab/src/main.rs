@@ -37,6 +37,7 @@ fn command() -> Command {
         .arg(value("only", "GUEST", "Run only this guest (repeatable)").action(ArgAction::Append))
         .arg(switch("share", "In each guest only its share of the cases, as cargo xtask test has it"))
         .arg(value("shell", "GUEST", "Open a shell in this guest, with rcon on the PATH"))
+        .arg(switch("bench", "Measure instead of testing: the wrapper beside its floor"))
         .arg(switch("selftest", "See the lab notice broken guests and broken limits"));
     let test = Command::new("test")
         .about("Run every test: on this machine, then in the kernel lab")

@@ -6,6 +6,7 @@ use crate::{
     guests::{Guest, Machine},
     lab::Order,
     prepare::{Places, cpio::Archive},
+    shell::capture,
 };
 use serde_json::Value;
 use std::{
@@ -16,6 +17,8 @@ use std::{
 
 /// The test that is run in guests.
 const TEST: &str = "kernel";
+/// The benchmark that is.
+const BENCH: &str = "overhead";
 /// How much slower than a real machine a guest may be.
 const SLOW: u32 = 10;
 
@@ -24,36 +27,51 @@ const SLOW: u32 = 10;
 pub(crate) struct Payload {
     test: PathBuf,
     rcon: PathBuf,
+    /// What the benchmark needs beside itself and rcon.
+    floors: Vec<PathBuf>,
 }
 
 impl Payload {
     /// Builds the tests, once for all guests: they are the same static binaries everywhere.
     pub(crate) fn build(places: &Places) -> Result<Self> {
+        Self::cargo(places, "test", TEST)
+    }
+
+    /// Builds the benchmark of whole runs, and has it build the floors: a guest has no compiler.
+    pub(crate) fn bench(places: &Places) -> Result<Self> {
+        let mut payload = Self::cargo(places, "bench", BENCH)?;
+        let listed = capture(Command::new(&payload.test).arg("--floors"))?;
+        payload.floors = listed.lines().map(PathBuf::from).collect();
+        Ok(payload)
+    }
+
+    fn cargo(places: &Places, kind: &str, name: &str) -> Result<Self> {
         let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.args(["test", "--no-run", "--message-format=json-render-diagnostics", "--package=rcon"]);
+        cargo.args([kind, "--no-run", "--message-format=json-render-diagnostics", "--package=rcon"]);
         cargo.arg("--target-dir").arg(&places.target).env("CARGO_BUILD_BUILD_DIR", &places.build);
         cargo
-            .args(["--test", TEST])
+            .args([&format!("--{kind}"), name])
             .current_dir(&places.project)
             .stdin(Stdio::null())
             .stderr(Stdio::inherit());
         let out = cargo.output().map_err(|error| format!("cargo: {error}"))?;
         if !out.status.success() {
-            return Err(format!("cargo test --no-run: {}", out.status));
+            return Err(format!("cargo {kind} --no-run: {}", out.status));
         }
         let (mut test, mut rcon) = (None, None);
         for line in String::from_utf8_lossy(&out.stdout).lines() {
             let Ok(message) = serde_json::from_str::<Value>(line) else { continue };
             let Some(path) = message["executable"].as_str() else { continue };
             match (message["target"]["name"].as_str(), message["target"]["kind"][0].as_str()) {
-                (Some(TEST), Some("test")) => test = Some(PathBuf::from(path)),
+                (Some(one), Some(of)) if one == name && of == kind => test = Some(PathBuf::from(path)),
                 (Some("rcon"), Some("bin")) => rcon = Some(PathBuf::from(path)),
                 _ => {}
             }
         }
         Ok(Self {
-            test: test.ok_or_else(|| format!("cargo built no test {TEST}"))?,
+            test: test.ok_or_else(|| format!("cargo built no {kind} {name}"))?,
             rcon: rcon.ok_or("cargo built no rcon")?,
+            floors: Vec::new(),
         })
     }
 
@@ -77,7 +95,9 @@ impl Payload {
                 ("RCON_TESTS".into(), self.test.display().to_string()),
             ]);
         }
-        let mut arguments = vec!["--color=never".to_owned()];
+        let words: &[&str] = if order.bench { &["100", "--gap-rounds", "30"] } else { &["--color=never"] };
+        let mut arguments: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        arguments.extend(order.bench.then(|| "--only".to_owned()).filter(|_| order.filter.is_some()));
         arguments.extend(order.filter.map(str::to_owned));
         Job {
             guest: guest.name.to_owned(),
@@ -87,7 +107,12 @@ impl Payload {
             arguments,
             directory: places.project.clone(),
             environment,
-            files: [&self.test, &self.rcon].into_iter().chain(&fixtures(places)).cloned().collect(),
+            files: [&self.test, &self.rcon]
+                .into_iter()
+                .chain(&self.floors)
+                .chain(&fixtures(places))
+                .cloned()
+                .collect(),
         }
     }
 }

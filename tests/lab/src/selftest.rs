@@ -85,6 +85,7 @@ fn wrecked(places: &Places, (what, sabotage, words, sign): &Wreck) -> Result<()>
         words,
         environment: vec![("RCON_SABOTAGE".to_owned(), (*sabotage).to_owned())],
         filter: None,
+        bench: false,
     };
     let results = run(places, &order)?;
     let [result] = &results[..] else { return Err("no result".to_owned()) };
