@@ -7,7 +7,6 @@
 #[path = "common/mod.rs"]
 mod common;
 
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -194,8 +193,9 @@ fn children_cpu_us() -> f64 {
     (usage.user_time().num_microseconds() + usage.system_time().num_microseconds()) as f64
 }
 
-fn once(contestant: &Contestant) -> Option<Sample> {
-    let (program, arguments) = contestant.argv.split_first()?;
+/// `Err`: why there is nothing to compare.
+fn once(contestant: &Contestant) -> Result<Sample, String> {
+    let (program, arguments) = contestant.argv.split_first().ok_or("no program")?;
     let cpu = children_cpu_us();
     let start = Instant::now();
     let status = Command::new(program)
@@ -204,9 +204,13 @@ fn once(contestant: &Contestant) -> Option<Sample> {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status()
-        .ok()?;
+        .map_err(|error| format!("{program}: {error}"))?;
     let wall_us = start.elapsed().as_secs_f64() * 1e6;
-    (status.into_raw() == 0).then(|| Sample { wall_us, cpu_us: children_cpu_us() - cpu })
+    if status.success() {
+        Ok(Sample { wall_us, cpu_us: children_cpu_us() - cpu })
+    } else {
+        Err(status.to_string())
+    }
 }
 
 fn run(table: &Table, rounds: usize, pause: Duration) {
@@ -218,22 +222,22 @@ fn run(table: &Table, rounds: usize, pause: Duration) {
         "", "wall us", "p95", "cpu us", "ratio", "quartiles", "cpu"
     );
     let mut samples: Vec<Vec<Sample>> = table.rows.iter().map(|_| Vec::new()).collect();
-    let mut failed = vec![false; table.rows.len()];
+    let mut failed = vec![None; table.rows.len()];
     for round in 0..rounds + 3 {
         for (i, contestant) in table.rows.iter().enumerate() {
             std::thread::sleep(pause);
             match once(contestant) {
                 // The first rounds warm the caches.
-                Some(sample) if round >= 3 => samples[i].push(sample),
-                Some(_) => {}
-                None => failed[i] = true,
+                Ok(sample) if round >= 3 => samples[i].push(sample),
+                Ok(_) => {}
+                Err(why) => failed[i] = Some(why),
             }
         }
     }
     let floor_cpu: Vec<f64> = samples[0].iter().map(|sample| sample.cpu_us).collect();
     for (i, contestant) in table.rows.iter().enumerate() {
-        if failed[i] || samples[i].len() != samples[0].len() {
-            println!("{:<22} left out, because it fails here", contestant.name);
+        if let Some(why) = &failed[i] {
+            println!("{:<22} left out, because it fails here: {why}", contestant.name);
             continue;
         }
         let wall: Vec<f64> = samples[i].iter().map(|sample| sample.wall_us).collect();

@@ -34,6 +34,9 @@ pub use watch::{Cause, Watch};
 /// How long the end of what the command left behind is waited for, after SIGKILL.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// What runs for less is not worth the call.
+const SETTLED: Duration = Duration::from_millis(100);
+
 /// How often SIGKILL is repeated: on v1 a process may have been born between the look and the kill.
 const AGAIN: Duration = Duration::from_millis(20);
 
@@ -41,8 +44,14 @@ const AGAIN: Duration = Duration::from_millis(20);
 pub fn wait(running: Running, plan: &Plan, keeper: &Keeper) -> Outcome {
     let mut run = Run { running, plan, keeper, ended: None, stop: None };
     run.running.watch.start(run.running.started);
+    // Who is there for longer gives back what it took to get here: a third of this process's memory.
+    let mut settles = run.running.started.checked_add(SETTLED);
     while !run.is_over() {
-        run.sleep(run.next());
+        run.sleep(run.next().into_iter().chain(settles).min());
+        if settles.is_some_and(|at| at <= Instant::now()) {
+            settles = None;
+            sys::give_back_stack();
+        }
         run.take_signals();
         run.look();
     }

@@ -72,6 +72,21 @@ pub fn monotonic_ns() -> u64 {
     (now.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec as u64)
 }
 
+/// Gives back to the kernel the pages of this process's stack that no call is using now. They come back, empty, when
+/// they are touched.
+pub fn give_back_stack() {
+    const REACH: usize = 192 * 1024;
+    const MARGIN: usize = 8 * 1024;
+    let here = 0_u8;
+    let page = page_size() as usize;
+    let end = (&raw const here as usize).saturating_sub(MARGIN) & !(page - 1);
+    let start = end.saturating_sub(REACH) as *mut libc::c_void;
+    // SAFETY: below the stack pointer and the 8 KB that we leave is nothing that lives: one thread, no signal
+    // handlers. The kernel keeps other mappings further away from the stack than this reaches (mmap_base); what of the
+    // range is not mapped yet is skipped (ENOMEM).
+    unsafe { libc::madvise(start, REACH, libc::MADV_DONTNEED) };
+}
+
 /// Bytes per page of memory.
 #[must_use]
 pub fn page_size() -> u64 {
