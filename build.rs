@@ -21,10 +21,9 @@ fn main() {
     println!("cargo::rerun-if-changed=link.txt");
     let has =
         |name: &str, word: &str| env::var(name).is_ok_and(|value| value.split(',').any(|one| one == word));
-    if !has("PROFILE", "release")
-        || !has("CARGO_CFG_TARGET_OS", "linux")
-        || !has("CARGO_CFG_TARGET_FEATURE", "crt-static")
-    {
+    // musl is linked statically where nothing else is said, and cargo does not say that it is.
+    let is_static = has("CARGO_CFG_TARGET_FEATURE", "crt-static") || has("CARGO_CFG_TARGET_ENV", "musl");
+    if !has("PROFILE", "release") || !has("CARGO_CFG_TARGET_OS", "linux") || !is_static {
         return;
     }
     let script = Path::new(&env::var("OUT_DIR").expect("cargo sets it")).join("link.ld");

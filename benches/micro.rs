@@ -17,8 +17,12 @@ fn main() {
     // A short option makes clap read the whole line.
     let by_clap = words("-q --cpu 30% --mem 256M --pids 64 -- make -j8 test");
     let many = words(
-        "--cpu 30% --cpu-weight 50 --mem 256M --mem-swap 0 --pids 64 --timeout 1m --kill-after 5s --env A=b --env C=d \
+        "--cpu 30% --cpu-weight 50 --mem 256M --swap 0 --pids 64 --timeout 1m --kill-after 5s --env A=b --env C=d \
          --unset E --nice 5 --chdir / --quiet --report=json -- make -j8 test",
+    );
+    assert!(
+        [&plain, &by_clap, &many].iter().all(|line| cli::parse(line, false).is_ok()),
+        "a line is refused"
     );
     println!("{:<44} {:>10}", "", "ns");
     time("read: three limits", || cli::parse(black_box(&plain), false));

@@ -108,7 +108,7 @@ impl Taken {
         // SAFETY: all-zero is a valid siginfo to be written over.
         let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
         let limit = limit.map(|limit| libc::timespec {
-            tv_sec: limit.as_secs() as libc::time_t,
+            tv_sec: limit.as_secs() as _,
             tv_nsec: i64::from(limit.subsec_nanos()) as _,
         });
         let limit = limit.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
