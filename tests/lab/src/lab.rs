@@ -65,11 +65,8 @@ pub(crate) fn main(args: &ArgMatches) -> Result<bool> {
     if args.get_flag("selftest") {
         return selftest::main(&places);
     }
-    let mut order = Order {
-        all: !args.get_flag("share"),
-        bench: args.get_flag("bench"),
-        ..Order::from(args)
-    };
+    let mut order =
+        Order { all: !args.get_flag("share"), bench: args.get_flag("bench"), ..Order::from(args) };
     let only: Vec<&'static Guest> =
         args.get_many::<String>("only").unwrap_or_default().map(|name| named(name)).collect::<Result<_>>()?;
     if !only.is_empty() {
