@@ -9,9 +9,9 @@ use std::{fs, process::Command};
 /// it, write the new number down; far below it, write that down as well.
 const BUDGET: [(&str, &[&str], u64); 3] = [
     // Of a machine whose controllers are on v1, as most of these instructions are for the three groups.
-    ("limits", &["--cpu", "30%", "--mem", "256M", "--pids", "64", "--", "/bin/true"], 153_000),
-    ("no group", &["--", "/bin/true"], 59_000),
-    ("help", &["--help"], 9_000_000),
+    ("limits", &["--cpu", "30%", "--mem", "256M", "--pids", "64", "--", "/bin/true"], 159_500),
+    ("no group", &["--", "/bin/true"], 63_500),
+    ("help", &["--help"], 9_150_000),
 ];
 
 #[test]
