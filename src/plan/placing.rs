@@ -172,6 +172,14 @@ impl Placing<'_> {
                 return Ok(());
             }
         }
+        // Neither is v1's here: then they are v2's.
+        if layout.v2.is_some() {
+            match self.add_v2(groups, &[]) {
+                Err(error) if groups.is_empty() => return Err(error),
+                Ok(()) => return Ok(()),
+                Err(_) => {}
+            }
+        }
         if groups.is_empty() {
             return Err(Error::new("no cgroup hierarchy is there to make a group in")
                 .try_this("mount -t cgroup2 cgroup2 /sys/fs/cgroup"));
