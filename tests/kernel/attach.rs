@@ -38,7 +38,7 @@ pub(crate) fn tests() -> Vec<Case> {
         Case::new("attach::another_process_of_the_number_is_refused", pids, another_process_is_refused),
         Case::new(
             "attach::a_reused_number_is_refused",
-            &[Need::Lab, Need::Root, Need::Controller("pids")],
+            &[Need::Lab, Need::Root, Need::Controller("pids"), Need::File("/proc/sys/kernel/ns_last_pid")],
             a_reused_number_is_refused,
         ),
         Case::new("attach::refusals_change_nothing", pids, refusals_change_nothing),

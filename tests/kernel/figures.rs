@@ -122,8 +122,9 @@ fn cpu_of_a_sleeper() {
 }
 
 fn cpu_throttled() {
-    let (report, out) = report(&["--cpu", "20%"], "spin:0.4");
-    assert_cpu(&report, &out, "spin:0");
+    // How much CPU it used is not looked at here: a kernel that counts in ticks (User-mode Linux) counts a process
+    // that is stopped again and again too high.
+    let (report, _) = report(&["--cpu", "20%"], "spin:0.4");
     let (periods, throttled) = (number(&report, "/cpu/periods"), number(&report, "/cpu/throttled_periods"));
     assert!(throttled >= 10.0 && throttled <= periods, "{report:#}");
     assert!(number(&report, "/cpu/throttled_seconds") > 0.8, "{report:#}");

@@ -57,6 +57,8 @@ pub(crate) enum Need {
     Cpus(usize),
     /// A program on the PATH.
     Tool(&'static str),
+    /// A file that not every kernel has.
+    File(&'static str),
     /// The kernel can trace (tracefs).
     Tracing,
     /// A guest of the kernel lab: what would hurt a machine is allowed.
@@ -143,6 +145,7 @@ impl Need {
                 unless(have >= number, || format!("there are {have}"))
             }
             Self::Tool(name) => unless(has_tool(name), || format!("no {name} is on the PATH")),
+            Self::File(path) => unless(Path::new(path).exists(), || format!("this kernel has no {path}")),
             Self::Tracing => {
                 unless(file_has("/proc/filesystems", "tracefs"), || "the kernel has no tracefs".to_owned())
             }
@@ -186,6 +189,7 @@ impl fmt::Display for Need {
             Self::Psi => f.write_str("psi"),
             Self::Cpus(number) => write!(f, "cpus:{number}"),
             Self::Tool(name) => write!(f, "tool:{name}"),
+            Self::File(path) => write!(f, "file:{path}"),
             Self::Tracing => f.write_str("tracing"),
             Self::Lab => f.write_str("lab"),
             Self::Host => f.write_str("host"),
