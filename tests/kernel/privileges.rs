@@ -194,12 +194,16 @@ fn every_capability_alone() {
             }
             continue;
         }
-        assert_eq!(stage.status(&format!("--allow {number}")).sets(), [mask, mask, mask, 0, 0], "{number}");
-        assert_eq!(
-            stage.status(&format!("--user 65534:65534 --allow {number}")).sets(),
-            [mask; 5],
-            "{number}"
-        );
+        // In an emulated guest each of them once, as root or as a user in turns.
+        let turns = Need::Lab.unmet().is_none();
+        if !turns || number % 2 == 0 {
+            let sets = stage.status(&format!("--allow {number}")).sets();
+            assert_eq!(sets, [mask, mask, mask, 0, 0], "{number}");
+        }
+        if !turns || number % 2 == 1 {
+            let sets = stage.status(&format!("--user 65534:65534 --allow {number}")).sets();
+            assert_eq!(sets, [mask; 5], "{number}");
+        }
     }
     let out = stage.capcon(&format!("--allow {}", last + 1), "status").run();
     assert_eq!(out.shell_status(), 125, "{out}");
