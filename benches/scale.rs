@@ -87,19 +87,19 @@ fn memory(floor: &[String], rcon: &[String], count: usize) {
             after - before
         );
         for child in &children {
-            // The floor passes no signals on: its sleep is what has to be ended.
-            let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).expect("a process id"));
-            let listed =
-                std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-            for grandchild in listed.split_whitespace().filter_map(|word| word.parse().ok()) {
-                let comm = std::fs::read_to_string(format!("/proc/{grandchild}/comm")).unwrap_or_default();
+            // The floor passes no signals on: its sleep is what has to be ended, below whatever stands between.
+            let mut below = vec![i32::try_from(child.id()).expect("a process id")];
+            while let Some(pid) = below.pop() {
+                let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
                 if comm.trim() == "sleep" {
-                    nix::sys::signal::kill(
-                        nix::unistd::Pid::from_raw(grandchild),
-                        nix::sys::signal::Signal::SIGTERM,
-                    )
-                    .expect("our own sleep can be ended");
+                    let pid = nix::unistd::Pid::from_raw(pid);
+                    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM)
+                        .expect("our own sleep can be ended");
                 }
+                let listed = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+                below.extend(
+                    listed.unwrap_or_default().split_whitespace().filter_map(|word| word.parse::<i32>().ok()),
+                );
             }
         }
         for child in &mut children {
