@@ -194,7 +194,11 @@ mod tests {
             if end != 0 && end != packed(&one).len() {
                 prop_assert!(unpacked(both.get(..end).unwrap()).is_err());
             }
-            // Nor is one that was changed taken for what it was (in a name or a time it does not matter).
+            // Nor is one that was changed taken for what it was. No checksum covers a header: a longer extra field can
+            // reach over all of a member, to the data of the next.
+            const HEADER: usize = 10 + 2 + 3 + "name ".len() + "comment ".len();
+            let second = packed(&one).len();
+            prop_assume!(end >= HEADER && !(second..second + HEADER).contains(&end));
             let mut changed = both.clone();
             *changed.get_mut(end).unwrap() ^= 1 << bit;
             if let Ok(text) = unpacked(&changed) {
