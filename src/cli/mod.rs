@@ -112,7 +112,10 @@ impl Args {
     /// Must the v2 tree be looked at although no asked limit is ruled there: where a v1 run is tracked in it.
     #[must_use]
     pub fn needs_v2_chain(&self, layout: &Layout) -> bool {
-        layout.v1.is_empty() || self.receipt.cpu_time.is_some() || self.receipt.counts()
+        let tracks = |controller| layout.v1_of(controller).is_some();
+        !(tracks(Controller::Pids) || tracks(Controller::Freezer))
+            || self.receipt.cpu_time.is_some()
+            || self.receipt.counts()
     }
 
     /// No option at all.
