@@ -9,21 +9,13 @@ pub(crate) struct Guest {
     pub(crate) layout: Layout,
     /// Needs (tests/kernel/needs.rs) that are met here: if one is not, its cases fail instead of being skipped.
     pub(crate) must: &'static str,
-    /// What it runs where time is short.
-    pub(crate) share: Share,
+    /// Modules that it runs where time is short, on top of [`EVERYWHERE`].
+    pub(crate) share: &'static str,
 }
 
-/// The cases that a guest runs where time is short: in `cargo xtask test`, unless it is told `--all`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Share {
-    /// Every case.
-    All,
-    /// Every case on which the cgroup layout has an influence: not the modules of [`ELSEWHERE`].
-    Layout,
-}
-
-/// Modules of cases for which one layout is as good as another: guests with [`Share::All`] run them.
-const ELSEWHERE: &str = "harness privileges cage escape notify profiles shells image";
+/// Modules of cases that every guest runs. All others are spread, so that where time is short each runs under one
+/// kernel with v1 and one with v2 at least, and where it belongs; `--all` runs everything everywhere.
+const EVERYWHERE: &str = "harness basics refusals limits cost rights";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Machine {
@@ -98,7 +90,7 @@ pub(crate) static GUESTS: &[Guest] = &[
         machine: Machine::Host,
         layout: Layout::Given,
         must: "host",
-        share: Share::All,
+        share: "",
     },
     Guest {
         name: "uml-v2",
@@ -106,7 +98,7 @@ pub(crate) static GUESTS: &[Guest] = &[
         machine: Machine::Uml,
         layout: Layout::V2,
         must: "lab root v2:cpu v2:memory v2:pids v2:io cgroup-kill userns disk",
-        share: Share::All,
+        share: "memory io cpu shared set",
     },
     Guest {
         name: "6.1-v2",
@@ -114,7 +106,7 @@ pub(crate) static GUESTS: &[Guest] = &[
         machine: Machine::Qemu(Kernel::V6_1, ""),
         layout: Layout::V2,
         must: V2_ALL,
-        share: Share::Layout,
+        share: "anywhere",
     },
     Guest {
         name: "6.12-v2",
@@ -122,7 +114,7 @@ pub(crate) static GUESTS: &[Guest] = &[
         machine: Machine::Qemu(Kernel::V6_12, ""),
         layout: Layout::V2,
         must: V2_ALL,
-        share: Share::All,
+        share: "privileges cage escape notify image cpuset io profiles",
     },
     Guest {
         name: "6.12-v2-leaf",
@@ -130,7 +122,7 @@ pub(crate) static GUESTS: &[Guest] = &[
         machine: Machine::Qemu(Kernel::V6_12, ""),
         layout: Layout::V2Leaf,
         must: V2_ALL,
-        share: Share::Layout,
+        share: "cleanup memory cpu shared attach exec freeze",
     },
     Guest {
         name: "6.1-v1",
@@ -138,7 +130,7 @@ pub(crate) static GUESTS: &[Guest] = &[
         machine: Machine::Qemu(Kernel::V6_1, ""),
         layout: Layout::V1Separate,
         must: V1_ALL,
-        share: Share::All,
+        share: "cleanup memory cpu cpuset shared io",
     },
     Guest {
         name: "6.1-v1-joined",
@@ -146,7 +138,7 @@ pub(crate) static GUESTS: &[Guest] = &[
         machine: Machine::Qemu(Kernel::V6_1, ""),
         layout: Layout::V1Joined,
         must: V1_ALL,
-        share: Share::Layout,
+        share: "figures receipt diagnosis",
     },
     Guest {
         name: "6.1-hybrid",
@@ -154,7 +146,7 @@ pub(crate) static GUESTS: &[Guest] = &[
         machine: Machine::Qemu(Kernel::V6_1, ""),
         layout: Layout::Hybrid,
         must: "lab root hybrid v1:cpu v1:memory v1:pids v1:blkio no-v2:memory cgroup-kill",
-        share: Share::Layout,
+        share: "anywhere",
     },
     Guest {
         name: "6.1-mixed",
@@ -162,7 +154,7 @@ pub(crate) static GUESTS: &[Guest] = &[
         machine: Machine::Qemu(Kernel::V6_1, ""),
         layout: Layout::Mixed,
         must: "lab root hybrid v1:memory no-v2:memory v2:cpu v2:pids v2:io v2:cpuset",
-        share: Share::Layout,
+        share: "control set attach freeze exec hints",
     },
     Guest {
         name: "6.12-v1",
@@ -170,7 +162,7 @@ pub(crate) static GUESTS: &[Guest] = &[
         machine: Machine::Qemu(Kernel::V6_12, ""),
         layout: Layout::V1Separate,
         must: "lab root v1:cpu v1:pids v1:blkio no-controller:memory no-controller:cpuset",
-        share: Share::All,
+        share: "escape notify cpu io",
     },
     Guest {
         name: "6.1-container",
@@ -178,7 +170,7 @@ pub(crate) static GUESTS: &[Guest] = &[
         machine: Machine::Qemu(Kernel::V6_1, ""),
         layout: Layout::Container,
         must: "lab root v2:cpu v2:memory v2:pids",
-        share: Share::Layout,
+        share: "figures receipt diagnosis hints",
     },
     Guest {
         name: "6.12-container-busy",
@@ -186,7 +178,7 @@ pub(crate) static GUESTS: &[Guest] = &[
         machine: Machine::Qemu(Kernel::V6_12, ""),
         layout: Layout::ContainerBusy,
         must: "lab root no-place:memory no-place:cpu",
-        share: Share::All,
+        share: "",
     },
     Guest {
         name: "6.1-user-delegated",
@@ -194,7 +186,7 @@ pub(crate) static GUESTS: &[Guest] = &[
         machine: Machine::Qemu(Kernel::V6_1, ""),
         layout: Layout::Delegated,
         must: "lab non-root v2:cpu v2:memory v2:pids userns",
-        share: Share::All,
+        share: "ordinary cpu memory",
     },
     Guest {
         name: "6.12-user",
@@ -202,7 +194,7 @@ pub(crate) static GUESTS: &[Guest] = &[
         machine: Machine::Qemu(Kernel::V6_12, ""),
         layout: Layout::Undelegated,
         must: "lab non-root no-place:memory userns",
-        share: Share::All,
+        share: "ordinary image",
     },
     Guest {
         name: "6.1-read-only",
@@ -210,7 +202,7 @@ pub(crate) static GUESTS: &[Guest] = &[
         machine: Machine::Qemu(Kernel::V6_1, ""),
         layout: Layout::ReadOnly,
         must: "lab root read-only-cgroupfs",
-        share: Share::All,
+        share: "",
     },
     Guest {
         name: "6.12-no-cgroupfs",
@@ -218,7 +210,7 @@ pub(crate) static GUESTS: &[Guest] = &[
         machine: Machine::Qemu(Kernel::V6_12, ""),
         layout: Layout::Nothing,
         must: "lab root no-cgroupfs",
-        share: Share::All,
+        share: "receipt",
     },
     Guest {
         name: "6.1-no-memory",
@@ -226,7 +218,7 @@ pub(crate) static GUESTS: &[Guest] = &[
         machine: Machine::Qemu(Kernel::V6_1, "cgroup_disable=memory"),
         layout: Layout::V2,
         must: "lab root no-controller:memory v2:cpu v2:pids v2:io",
-        share: Share::Layout,
+        share: "control set freeze",
     },
     Guest {
         name: "systemd-service",
@@ -234,7 +226,7 @@ pub(crate) static GUESTS: &[Guest] = &[
         machine: Machine::Qemu(Kernel::V6_1, ""),
         layout: Layout::Systemd(Unit::Service),
         must: "lab root systemd no-place:memory no-place:pids",
-        share: Share::Layout,
+        share: "systemd notify",
     },
     Guest {
         name: "systemd-delegate",
@@ -242,7 +234,7 @@ pub(crate) static GUESTS: &[Guest] = &[
         machine: Machine::Qemu(Kernel::V6_1, ""),
         layout: Layout::Systemd(Unit::Delegate),
         must: "lab root systemd v2:cpu v2:memory v2:pids",
-        share: Share::Layout,
+        share: "systemd",
     },
     Guest {
         name: "systemd-timer",
@@ -250,7 +242,7 @@ pub(crate) static GUESTS: &[Guest] = &[
         machine: Machine::Qemu(Kernel::V6_12, ""),
         layout: Layout::Systemd(Unit::Timer),
         must: "lab root systemd scope v2:cpu v2:memory v2:pids",
-        share: Share::Layout,
+        share: "systemd",
     },
     Guest {
         name: "systemd-user",
@@ -258,7 +250,7 @@ pub(crate) static GUESTS: &[Guest] = &[
         machine: Machine::Qemu(Kernel::V6_1, ""),
         layout: Layout::Systemd(Unit::User),
         must: "lab non-root systemd scope v2:cpu v2:memory v2:pids",
-        share: Share::All,
+        share: "systemd",
     },
 ];
 
@@ -271,12 +263,9 @@ impl Guest {
         matches!(self.layout, Layout::Systemd(_))
     }
 
-    /// Modules that it leaves out where time is short.
-    pub(crate) fn leaves_out(&self) -> &'static str {
-        match self.share {
-            Share::All => "",
-            Share::Layout => ELSEWHERE,
-        }
+    /// The modules that it runs where time is short.
+    pub(crate) fn modules(&self) -> String {
+        format!("{EVERYWHERE} {}", self.share)
     }
 
     /// The user that the tests run as.

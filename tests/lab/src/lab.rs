@@ -9,7 +9,7 @@ use crate::{
     payload::Payload,
     prepare::{self, Places, Ready},
     results::{Counts, GuestResult},
-    selftest,
+    selftest, table,
     wire::Message,
 };
 use clap::ArgMatches;
@@ -246,6 +246,10 @@ pub(crate) fn conclude(places: &Places, results: &[GuestResult]) -> Result<(Coun
         counts.failed += idle.len();
     } else if !idle.is_empty() {
         println!("skipped in every guest of this selection: {}\n", idle.join(", "));
+    }
+    if table::is_whole(results) {
+        let table = places.lab.join("where.md");
+        fs::write(&table, table::draw(results)).map_err(|error| format!("{}: {error}", table.display()))?;
     }
     println!("results: {}", file.display());
     Ok((counts, counts.failed == 0 && !results.iter().any(GuestResult::failed)))

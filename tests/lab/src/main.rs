@@ -21,6 +21,7 @@ mod prepare;
 mod results;
 mod selftest;
 mod shell;
+mod table;
 mod test;
 mod wire;
 

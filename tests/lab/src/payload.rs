@@ -78,8 +78,9 @@ impl Payload {
     /// What a guest is told to do.
     pub(crate) fn job(&self, places: &Places, guest: &Guest, kind: Kind, order: &Order<'_>) -> Job {
         let mut environment: Vec<(String, String)> = vec![("RCON_MUST".into(), guest.must.to_owned())];
-        if !order.all {
-            environment.push(("RCON_LEAVE_OUT".into(), guest.leaves_out().to_owned()));
+        // This machine runs everything, always.
+        if !order.all && guest.machine != Machine::Host {
+            environment.push(("RCON_MODULES".into(), guest.modules()));
         }
         environment.extend(order.environment.iter().cloned());
         if guest.machine != Machine::Host {
