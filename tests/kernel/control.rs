@@ -34,7 +34,8 @@ pub(crate) fn own(name: &str) -> String {
 pub(crate) fn running(options: &[&str], name: &str, script: &str) -> Started {
     let (script, name) = (format!("echo up; {script}"), own(name));
     let words = [options, &["--name", &name, "--", "sh", "-c", &script]].concat();
-    let mut started = rcon(words).start();
+    // Counted from its start on: what is done with it meanwhile may take long (a shell's completions do).
+    let mut started = rcon(words).limit(Duration::from_secs(300)).start();
     started.wait_for("up");
     started
 }
@@ -185,7 +186,8 @@ fn wait_returns_at_the_end() {
 /// Whatever a group or a command is called, no control character reaches the terminal.
 fn hostile_names() {
     let words = ["--name", &own("hostile"), "--", "sh", "-c", "echo up; sleep 60; :", "a\u{1b}[31m\nb"];
-    let mut started = rcon(words).start();
+    // Counted from its start on: what is done with it meanwhile may take long (a shell's completions do).
+    let mut started = rcon(words).limit(Duration::from_secs(300)).start();
     started.wait_for("up");
     let show = field("hostile", "path");
     let parent = std::path::Path::new(&show).parent().expect("parent").to_owned();
