@@ -72,7 +72,9 @@ impl Bus {
         // EXTERNAL: the kernel has told who we are (D-Bus Specification, "Authentication Protocol"). The number is
         // in hexadecimal digits of its decimal digits.
         let who: String = user.to_string().bytes().map(|digit| format!("{digit:02x}")).collect();
-        stream.write_all(format!("\0AUTH EXTERNAL {who}\r\n").as_bytes())?;
+        // BEGIN at once, and the first message only after the answer, as sd-bus does: systemd's own socket forgets a
+        // message that it has read together with BEGIN until more comes.
+        stream.write_all(format!("\0AUTH EXTERNAL {who}\r\nBEGIN\r\n").as_bytes())?;
         let mut line = Vec::new();
         while !line.ends_with(b"\r\n") {
             let mut byte = [0];
@@ -85,7 +87,6 @@ impl Bus {
         if !line.starts_with(b"OK ") {
             return Err(Trouble::Silent(format!("user {user} is not let in")));
         }
-        stream.write_all(b"BEGIN\r\n")?;
         let deadline = Instant::now() + PATIENCE;
         let mut bus = Self {
             stream,

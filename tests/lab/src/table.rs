@@ -15,7 +15,8 @@ const COLUMNS: &[(&str, &[&str])] = &[
     ("kill -9 leaves nothing", &["anywhere::killed_a_thousand_times"]),
 ];
 
-/// Markdown, a row for each guest: `yes` where the limit was seen to act, `-` where it cannot be had and is refused.
+/// Markdown, a row for each guest: `yes` where the limit was seen to act, `-` where it cannot be had and is refused;
+/// empty where it was not tried.
 pub(crate) fn draw(results: &[GuestResult]) -> String {
     let mut text = String::from("| where | user |");
     for (name, _) in COLUMNS {
@@ -39,7 +40,9 @@ fn user(guest: &Guest) -> &'static str {
 
 fn cell(result: &GuestResult, cases: &[&str]) -> &'static str {
     let verdicts: Vec<&Verdict> = cases.iter().filter_map(|case| result.verdict(case)).collect();
-    if verdicts.iter().any(|verdict| matches!(verdict, Verdict::Failed(_))) {
+    if verdicts.is_empty() {
+        ""
+    } else if verdicts.iter().any(|verdict| matches!(verdict, Verdict::Failed(_))) {
         "FAILED"
     } else if verdicts.iter().any(|verdict| matches!(verdict, Verdict::Passed)) {
         "yes"
