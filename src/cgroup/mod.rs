@@ -480,6 +480,12 @@ impl Group {
                 self.removed = true;
                 return true;
             }
+            if !is_alive(self.dir.as_fd()) {
+                // The last one has removed it between the shared lock and the exclusive one, which flock(2) does not
+                // exchange in one step: the name may be that of a new group by now.
+                self.removed = true;
+                return true;
+            }
             self.last = true;
         }
         match unlinkat(&self.parent, self.name.as_str(), UnlinkatFlags::RemoveDir) {
@@ -571,9 +577,9 @@ fn make(plan: &GroupPlan, parent: BorrowedFd) -> Result<(String, OwnedFd), Errno
             // One that we have just made is nobody's to remove: rcon gc leaves young ones alone.
             Ok(dir) if made.is_ok() => {
                 // Others who want this name for themselves may have taken our group for a stale one, or have come
-                // to share it, before it was locked.
+                // to share it and gone again, before it was locked.
                 let locked = lock(dir.as_fd(), exclusive);
-                if !exclusive || (locked && is_alive(dir.as_fd())) {
+                if !(exclusive || plan.shared) || (locked && is_alive(dir.as_fd())) {
                     return Ok((name, dir));
                 }
             }

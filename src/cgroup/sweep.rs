@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use super::layout::Layout;
-use super::{kill_tree, open_child, open_dir, read_at, remove_tree, take_back, tree, write_at};
+use super::{is_alive, kill_tree, open_child, open_dir, read_at, remove_tree, take_back, tree, write_at};
 use crate::limits::Version;
 use crate::runs::Name;
 
@@ -60,8 +60,9 @@ impl Names {
         for name in tree::children(dir) {
             let Ok(child) = open_child(dir, &name) else { continue };
             let text = name.to_string_lossy();
-            // A living owner holds the lock: another pid namespace may have our number.
-            let free = || crate::sys::try_lock(child.as_fd(), true).is_ok();
+            // A living owner holds the lock: another pid namespace may have our number. The name of a group that its
+            // owner has just removed may be another's by now.
+            let free = || crate::sys::try_lock(child.as_fd(), true).is_ok() && is_alive(child.as_fd());
             // A scope of systemd's has us in it, and ends by itself when it is empty.
             let scope = text.ends_with(".scope");
             if !scope && self.is_own(&text) && free() {

@@ -5,7 +5,7 @@ use crate::{
     cpu::end,
     groups::{command_of, group_of, own_name},
     needs::Need,
-    support::{Output, rcon, victim_line},
+    support::{Output, many, rcon, victim_line},
 };
 use std::{path::Path, thread};
 
@@ -142,19 +142,22 @@ fn what_is_left_ends_with_its_own_run() {
 
 fn many_come_and_go() {
     let name = own_name("many");
+    // Enough of them that one ends while the next makes the group anew, between any two of its calls.
+    let runs = many(250);
     let workers: Vec<_> = (0..4)
         .map(|worker| {
             let name = name.clone();
             thread::spawn(move || {
-                for _ in 0..25 {
-                    let line = format!("exit {worker}");
-                    let out = rcon(["--group", &name, "--pids", "500", "--", "sh", "-c", &line]).run();
-                    assert_eq!((out.status.code(), out.stderr.as_str()), (Some(worker), ""), "{out}");
-                }
+                let line = format!("exit {worker}");
+                let one = || rcon(["--group", &name, "--pids", "500", "--", "sh", "-c", &line]).run();
+                let is_right = |out: &Output| out.status.code() == Some(worker) && out.stderr.is_empty();
+                (0..runs).map(|_| one()).find(|out| !is_right(out))
             })
         })
         .collect();
     for worker in workers {
-        worker.join().expect("every run is right");
+        if let Some(wrong) = worker.join().expect("the worker did not panic") {
+            panic!("{wrong}");
+        }
     }
 }
