@@ -60,6 +60,7 @@ fn memory(dir: &Path) -> Option<u64> {
 
 /// The variables, but for those that the caller has set. `whole` is what percentages are of.
 #[must_use]
+#[inline(never)]
 pub fn variables(
     limits: &[Asked],
     facts: &Facts,

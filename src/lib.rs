@@ -125,6 +125,8 @@ fn wrap(line: &Line) -> Result<i32, Error> {
     }
 }
 
+// `#[inline(never)]`, here and elsewhere, keeps what a plain run does not do out of the pages that it goes through.
+
 /// The life of a run, and what is told of it.
 fn run(args: &Args, line: &Line, early: Option<(Keeper, Signals)>) -> Result<i32, Error> {
     let started = std::time::SystemTime::now();
@@ -138,7 +140,18 @@ fn run(args: &Args, line: &Line, early: Option<(Keeper, Signals)>) -> Result<i32
     result
 }
 
+/// What a run was asked to tell of itself. `false`: it could not, everywhere.
+#[inline(never)]
+fn tell_outcome(plan: &plan::Plan, outcome: &outcome::Outcome, args: &Args) -> bool {
+    let report = report::Report::of(plan, outcome);
+    let told = tell(&report, args);
+    let Some((path, _)) = &args.receipt.record else { return told };
+    let record = record::Record::of(&report, &outcome.samples);
+    report::sink::record(path, &record).map_err(|error| say(&error.to_string())).is_ok() && told
+}
+
 /// Delivers the report. `false`: not everywhere.
+#[inline(never)]
 fn tell(report: &report::Report, args: &Args) -> bool {
     let failures = report::deliver(report, &args.receipt);
     for failure in &failures {
@@ -183,21 +196,14 @@ fn live(args: &Args, line: &Line, early: Option<(Keeper, Signals)>) -> Result<i3
     for message in outcome.messages(&plan) {
         say(&message);
     }
-    if args.receipt.counts() {
-        let report = report::Report::of(&plan, &outcome);
-        let mut told = tell(&report, args);
-        if let Some((path, _)) = &args.receipt.record {
-            let record = record::Record::of(&report, &outcome.samples);
-            told &= report::sink::record(path, &record).map_err(|error| say(&error.to_string())).is_ok();
-        }
-        if !told && args.receipt.strict {
-            return Ok(125);
-        }
+    if args.receipt.counts() && !tell_outcome(&plan, &outcome, args) && args.receipt.strict {
+        return Ok(125);
     }
     Ok(outcome.leave(&plan.receipt))
 }
 
 /// Prints the plan, and what it could not honour; 125 where a run would have been refused.
+#[inline(never)]
 fn explain(args: &Args, host: &Host, format: Format) -> Result<i32, Error> {
     let lenient = Args { best_effort: true, ..args.clone() };
     let plan = plan::plan(&lenient, host)?;

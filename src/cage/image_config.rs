@@ -14,6 +14,7 @@ use crate::image::Config;
 ///
 /// # Errors
 /// No root; a tree that is from no image; a configuration that is damaged.
+#[inline(never)]
 pub fn applied(args: &Args) -> Result<Args, Error> {
     let fail = |what: String| Error::new(what).option("--image-config");
     let Some(root) = &args.cage.root else {

@@ -31,6 +31,7 @@ pub struct Learn {
 
 /// The arguments of a run that is watched: what a user other than root does not have, it cannot be seen to use.
 #[must_use]
+#[inline(never)]
 pub fn widened(args: &Args) -> Args {
     let mut args = args.clone();
     let asked = &mut args.privileges;
@@ -50,6 +51,7 @@ pub fn sweep(dry: bool) -> Vec<String> {
 ///
 /// # Errors
 /// Whatever keeps the command or the watching from starting.
+#[inline(never)]
 pub fn run(
     learn: Learn,
     args: &Args,

@@ -18,6 +18,7 @@ impl Planner<'_> {
     /// The order is the one that works (capabilities(7), measured): the bounding set while CAP_SETPCAP is
     /// there, the groups before the user, the sets after the user, whose change clears them, ambient last of
     /// them; securebits need CAP_SETPCAP once more, so the final sets may come after.
+    #[inline(never)]
     pub(super) fn plan(&self) -> Result<Planned, Error> {
         let mut out = Planned { variables: self.facts.identity.variables.clone(), ..Planned::default() };
         self.check_known()?;

@@ -26,6 +26,7 @@ struct Status {
 ///
 /// # Errors
 /// No such process; `/proc` is not there.
+#[inline(never)]
 pub fn show(asked: Show) -> Result<String, Error> {
     let path = asked.pid.map_or_else(|| "/proc/self/status".to_owned(), |pid| format!("/proc/{pid}/status"));
     let text = std::fs::read(&path).map_err(|error| {

@@ -10,7 +10,6 @@ mod receipt;
 mod run;
 
 use std::ffi::OsStr;
-use std::sync::LazyLock;
 
 use super::Args;
 use crate::limits::{LIMITS, Limit};
@@ -59,10 +58,18 @@ pub(super) const PRIVILEGES: Option<&str> = Some("Privileges");
 pub(super) const DETAIL: Option<&str> = Some("Privileges in detail");
 pub(super) const PLACE: Option<&str> = Some("Place of the group");
 
-/// Limits as options.
-static LIMIT_ROWS: LazyLock<Vec<Opt>> = LazyLock::new(|| LIMITS.iter().map(of_limit).collect());
+/// Limits as options: made by the compiler, so that no run pays for it.
+static LIMIT_ROWS: [Opt; LIMITS.len()] = {
+    let mut rows = [of_limit(&LIMITS[0]); LIMITS.len()];
+    let mut at = 1;
+    while at < rows.len() {
+        rows[at] = of_limit(&LIMITS[at]);
+        at += 1;
+    }
+    rows
+};
 
-fn of_limit(limit: &'static Limit) -> Opt {
+const fn of_limit(limit: &'static Limit) -> Opt {
     Opt {
         name: limit.name,
         short: None,
