@@ -58,6 +58,13 @@ impl Error {
         self
     }
 
+    /// Adds what the user can do, if there is something.
+    #[must_use]
+    pub fn try_if(mut self, way_out: Option<impl Into<String>>) -> Self {
+        self.way_out = way_out.map(Into::into).or(self.way_out);
+        self
+    }
+
     /// Sets what the exit status says.
     #[must_use]
     pub fn class(mut self, class: Class) -> Self {

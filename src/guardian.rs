@@ -26,7 +26,7 @@ use nix::errno::Errno;
 use nix::unistd::{Pid, getpgrp, getppid, setpgid};
 
 use crate::cgroup::sweep::{self, Names};
-use crate::cli::Request;
+use crate::cli::{Args, Request};
 use crate::error::Error;
 use crate::notify::Mouth;
 use crate::supervise::children;
@@ -338,8 +338,12 @@ impl Front<'_> {
         if libc::WIFSIGNALED(status) {
             // The keeper leaves by itself, always: somebody has killed it, or it has crashed.
             crate::say("rcon: the process that kept this run was killed: its command is ended");
-            self.end_what_is_left();
-            if let Ok(Request::Run(args)) = self.line.parse() {
+            let args = match self.line.parse() {
+                Ok(Request::Run(args)) => Some(args),
+                _ => None,
+            };
+            self.end_what_is_left(args.as_deref());
+            if let Some(args) = args {
                 if args.privileges.learn.is_some() {
                     crate::learn::sweep(false);
                 }
@@ -356,12 +360,11 @@ impl Front<'_> {
     }
 
     /// What the keeper had started is ours now: one generation after the other, until nobody is left.
-    fn end_what_is_left(&self) {
+    fn end_what_is_left(&self, args: Option<&Args>) {
         let start = Instant::now();
-        let names = match self.line.parse() {
-            Ok(Request::Run(args)) => Names::of_run(std::process::id(), args.group, args.control.name),
-            _ => Names::default(),
-        };
+        let names = args.map_or_else(Names::default, |args| {
+            Names::of_run(std::process::id(), args.group.as_deref(), args.control.name.clone())
+        });
         loop {
             let swept = sweep::end(&names);
             let mut left = children();

@@ -10,6 +10,7 @@ use nix::unistd::Pid;
 use crate::cgroup::layout::Layout;
 use crate::environment;
 use crate::files;
+use crate::host::{below, memory_limit};
 use crate::limits::{Asked, Controller, Value};
 use crate::value::Size;
 
@@ -28,14 +29,13 @@ impl Facts {
     /// Reads them. `groups` are the directories of the caller's groups for a controller, up to the mount's root.
     #[must_use]
     pub fn read(root: &Path, layout: &Layout, groups: impl Fn(Controller) -> Vec<PathBuf>) -> Self {
-        let below = |dir: &Path| root.join(dir.strip_prefix("/").unwrap_or(dir));
         let v1 = layout.v1_of(Controller::Cpu).is_some();
         let set = sched_getaffinity(Pid::from_raw(0)).unwrap_or_default();
         let cpus = (0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).count().max(1);
         Self {
             cpus: cpus as u64,
-            quota: groups(Controller::Cpu).iter().filter_map(|dir| quota(&below(dir), v1)).min(),
-            memory: groups(Controller::Memory).iter().filter_map(|dir| memory(&below(dir))).min(),
+            quota: groups(Controller::Cpu).iter().filter_map(|dir| quota(&below(root, dir), v1)).min(),
+            memory: groups(Controller::Memory).iter().filter_map(|dir| memory_limit(&below(root, dir))).min(),
         }
     }
 }
@@ -50,12 +50,6 @@ fn quota(dir: &Path, v1: bool) -> Option<u64> {
         (quota.parse().ok()?, period.parse().ok()?)
     };
     quota.checked_mul(1_000_000)?.checked_div(period)
-}
-
-/// v1 says a number of pages in bytes that no machine has where there is no limit.
-fn memory(dir: &Path) -> Option<u64> {
-    let read = |file| files::text(&dir.join(file)).and_then(|text| text.parse::<u64>().ok());
-    read("memory.max").or_else(|| read("memory.limit_in_bytes")).filter(|bytes| *bytes < 1 << 60)
 }
 
 /// The variables, but for those that the caller has set. `whole` is what percentages are of.

@@ -251,9 +251,7 @@ impl Host {
             None => hierarchy.own.clone(),
         }
     }
-}
 
-impl Host {
     /// Directories of the caller's groups in which this controller limits, the nearest first.
     fn groups(&self, controller: Controller) -> Vec<PathBuf> {
         let (mount, own) = match (self.layout.v1_of(controller), &self.layout.v2) {
@@ -278,7 +276,7 @@ pub fn group_name(name: &str) -> String {
 }
 
 fn in_mount(hierarchy: &Hierarchy, path: &Path) -> PathBuf {
-    hierarchy.mount.join(path.strip_prefix("/").unwrap_or(path))
+    below(&hierarchy.mount, path)
 }
 
 /// Where a group of this name is already: below our place in each v1 hierarchy, and along our v2 chain.
@@ -318,11 +316,11 @@ fn read_layout(root: &Path, args: &Args) -> Result<Layout, Error> {
 }
 
 /// An absolute path of the machine, below the root that tests replace.
-fn below(root: &Path, path: &Path) -> PathBuf {
+pub(crate) fn below(root: &Path, path: &Path) -> PathBuf {
     root.join(path.strip_prefix("/").unwrap_or(path))
 }
 
-fn read_words(path: &Path) -> BTreeSet<String> {
+pub(crate) fn read_words(path: &Path) -> BTreeSet<String> {
     order::set(files::text(path).unwrap_or_default().split_whitespace().map(str::to_owned))
 }
 
@@ -418,6 +416,12 @@ fn delegated(path: &Path) -> bool {
     crate::sys::xattr::is_one(path, c"trusted.delegate") || crate::sys::xattr::is_one(path, c"user.delegate")
 }
 
+/// The memory limit of one group, in bytes. v1 says a number that no machine has where there is none.
+pub(crate) fn memory_limit(dir: &Path) -> Option<u64> {
+    let read = |file| files::text(&dir.join(file)).and_then(|text| text.parse::<u64>().ok());
+    read("memory.max").or_else(|| read("memory.limit_in_bytes")).filter(|bytes| *bytes < 1 << 60)
+}
+
 /// The machine's memory, or the lowest limit that encloses the caller, in bytes.
 fn read_memory(root: &Path, host: &Host) -> Result<u64, Error> {
     let meminfo = files::text(&root.join("proc/meminfo")).unwrap_or_default();
@@ -430,9 +434,7 @@ fn read_memory(root: &Path, host: &Host) -> Result<u64, Error> {
         })?;
     let mut lowest = total.saturating_mul(1024);
     for dir in host.groups(Controller::Memory) {
-        let read =
-            |file: &str| files::text(&below(root, &dir).join(file)).and_then(|text| text.parse::<u64>().ok());
-        lowest = ["memory.max", "memory.limit_in_bytes"].into_iter().filter_map(read).fold(lowest, u64::min);
+        lowest = memory_limit(&below(root, &dir)).map_or(lowest, |limit| lowest.min(limit));
     }
     Ok(lowest)
 }

@@ -105,15 +105,7 @@ pub fn open(relay: &Relay) -> Result<OwnedFd, Error> {
 /// The socket that the child has made and sent.
 #[must_use]
 pub fn receive(channel: &OwnedFd) -> Option<OwnedFd> {
-    let mut byte = [0_u8; 1];
-    let mut space = nix::cmsg_space!([RawFd; 1]);
-    let mut parts = [IoSliceMut::new(&mut byte)];
-    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
-    let message = recvmsg::<UnixAddr>(channel.as_raw_fd(), &mut parts, Some(&mut space), flags).ok()?;
-    message.cmsgs().ok()?.find_map(|control| match control {
-        ControlMessageOwned::ScmRights(numbers) => numbers.first().copied().map(sys::own),
-        _ => None,
-    })
+    take(channel, &mut [0]).ok()?.1.into_iter().next()
 }
 
 /// Passes on what has come. Never blocks for long.
@@ -140,28 +132,7 @@ impl Speaker {
     pub fn pass_on(&mut self, from: &OwnedFd) -> bool {
         // More than the manager takes (PIPE_BUF), so that what it would refuse is refused by it.
         let mut buffer = [0_u8; 8192];
-        loop {
-            let mut space = nix::cmsg_space!(UnixCredentials, [RawFd; 253]);
-            let mut parts = [IoSliceMut::new(&mut buffer)];
-            let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
-            let (length, fds, user) =
-                match recvmsg::<UnixAddr>(from.as_raw_fd(), &mut parts, Some(&mut space), flags) {
-                    Ok(message) => {
-                        let (mut fds, mut user) = (Vec::new(), None);
-                        for control in message.cmsgs().into_iter().flatten() {
-                            match control {
-                                ControlMessageOwned::ScmRights(numbers) => {
-                                    fds.extend(numbers.into_iter().map(sys::own));
-                                }
-                                ControlMessageOwned::ScmCredentials(who) => user = Some(who.uid()),
-                                _ => {}
-                            }
-                        }
-                        (message.bytes, fds, user)
-                    }
-                    Err(Errno::EINTR) => continue,
-                    Err(_) => return true,
-                };
+        while let Ok((length, fds, user)) = take(from, &mut buffer) {
             // A name in the abstract space has no owner and no mode.
             let known = user.is_some_and(|user| self.relay.speakers.contains(&user));
             if self.relay.inside || known {
@@ -169,6 +140,7 @@ impl Speaker {
                 self.say(text, &fds);
             }
         }
+        true
     }
 
     fn say(&mut self, text: &[u8], fds: &[OwnedFd]) {
@@ -185,16 +157,43 @@ impl Speaker {
         }
         // A barrier is a descriptor that the manager closes when it has read all that came before.
         let barrier = message == b"BARRIER=1";
-        let numbers: Vec<RawFd> = fds.iter().filter(|_| barrier).map(AsRawFd::as_raw_fd).collect();
-        let control = [ControlMessage::ScmRights(&numbers)];
-        let control = if numbers.is_empty() { &[][..] } else { &control[..] };
-        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-        let parts = [IoSlice::new(&message)];
-        match sendmsg::<UnixAddr>(self.front.as_raw_fd(), &parts, control, flags, None) {
-            Ok(_) => guardian::announce_speech(),
+        let fds = if barrier { fds } else { &[] };
+        match send(&self.front, &message, fds, None) {
+            Ok(()) => guardian::announce_speech(),
             Err(errno) => lost(&self.relay.manager, errno),
         }
     }
+}
+
+/// Sends one message, with descriptors, without blocking.
+fn send(out: &OwnedFd, message: &[u8], fds: &[OwnedFd], to: Option<&UnixAddr>) -> Result<(), Errno> {
+    let numbers: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+    let control = [ControlMessage::ScmRights(&numbers)];
+    let control = if numbers.is_empty() { &[][..] } else { &control[..] };
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+    sendmsg(out.as_raw_fd(), &[IoSlice::new(message)], control, flags, to).map(drop)
+}
+
+/// Takes one message that has come: its length, its descriptors, and who sent it, where the socket tells.
+fn take(from: &OwnedFd, buffer: &mut [u8]) -> Result<(usize, Vec<OwnedFd>, Option<u32>), Errno> {
+    let mut space = nix::cmsg_space!(UnixCredentials, [RawFd; 253]);
+    let mut parts = [IoSliceMut::new(buffer)];
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = loop {
+        match recvmsg::<UnixAddr>(from.as_raw_fd(), &mut parts, Some(&mut space), flags) {
+            Err(Errno::EINTR) => {}
+            other => break other?,
+        }
+    };
+    let (mut fds, mut user) = (Vec::new(), None);
+    for control in message.cmsgs().into_iter().flatten() {
+        match control {
+            ControlMessageOwned::ScmRights(numbers) => fds.extend(numbers.into_iter().map(sys::own)),
+            ControlMessageOwned::ScmCredentials(who) => user = Some(who.uid()),
+            _ => {}
+        }
+    }
+    Ok((message.bytes, fds, user))
 }
 
 fn lost(manager: &OsStr, errno: Errno) {
@@ -227,24 +226,7 @@ impl Mouth {
     /// Says all that the keeper has sent.
     pub fn speak(&self) {
         let mut buffer = [0_u8; 8192];
-        loop {
-            let mut space = nix::cmsg_space!([RawFd; 253]);
-            let mut parts = [IoSliceMut::new(&mut buffer)];
-            let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
-            let (length, fds) =
-                match recvmsg::<UnixAddr>(self.from.as_raw_fd(), &mut parts, Some(&mut space), flags) {
-                    Ok(message) => {
-                        let mut fds = Vec::new();
-                        for control in message.cmsgs().into_iter().flatten() {
-                            if let ControlMessageOwned::ScmRights(numbers) = control {
-                                fds.extend(numbers.into_iter().map(sys::own));
-                            }
-                        }
-                        (message.bytes, fds)
-                    }
-                    Err(Errno::EINTR) => continue,
-                    Err(_) => return,
-                };
+        while let Ok((length, fds, _)) = take(&self.from, &mut buffer) {
             if let Err(errno) = self.say(buffer.get(..length).unwrap_or_default(), &fds) {
                 lost(&self.manager, errno);
             }
@@ -254,27 +236,18 @@ impl Mouth {
     fn say(&self, message: &[u8], fds: &[OwnedFd]) -> Result<(), Errno> {
         let to = address(&self.manager)?;
         let out = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
-        let numbers: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
-        let control = [ControlMessage::ScmRights(&numbers)];
-        let control = if numbers.is_empty() { &[][..] } else { &control[..] };
-        let send = || {
-            let parts = [IoSlice::new(message)];
-            let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-            sendmsg(out.as_raw_fd(), &parts, control, flags, Some(&to))
-        };
-        match send() {
+        match send(&out, message, fds, Some(&to)) {
             // A manager that is busy gets a moment; one that hangs must not hang us.
             Err(Errno::EAGAIN) => {
                 let mut wait = [PollFd::new(out.as_fd(), PollFlags::POLLOUT)];
                 let limit = PollTimeout::from(200_u8);
                 poll(&mut wait, limit).and_then(|_| {
                     std::thread::sleep(std::time::Duration::from_millis(20));
-                    send()
+                    send(&out, message, fds, Some(&to))
                 })
             }
             other => other,
         }
-        .map(drop)
     }
 }
 

@@ -72,14 +72,8 @@ fn remove(parent: BorrowedFd, name: &OsStr, dir: BorrowedFd) -> Result<(), Errno
 /// # Errors
 /// The kernel's answer; one that cannot be removed may stay if `lenient`.
 pub fn sweep(parent: BorrowedFd, prefix: &str, lenient: bool) -> Result<(), Errno> {
-    let mut stale = Vec::new();
-    for entry in Dir::from_fd(openat(parent, ".", DIRECTORY, Mode::empty())?)?.iter() {
-        let name = entry?.file_name().to_bytes().to_vec();
-        if name.starts_with(prefix.as_bytes()) {
-            stale.push(OsString::from_vec(name));
-        }
-    }
-    for name in stale {
+    let all = names(Dir::from_fd(openat(parent, ".", DIRECTORY, Mode::empty())?)?, usize::MAX)?;
+    for name in all.into_iter().filter(|name| name.starts_with(prefix.as_bytes())).map(OsString::from_vec) {
         let Ok(dir) = openat(parent, name.as_os_str(), DIRECTORY, Mode::empty()) else { continue };
         let ours = geteuid().is_root() || fstat(&dir).is_ok_and(|stat| stat.st_uid == geteuid().as_raw());
         if ours && crate::sys::try_lock(dir.as_fd(), true).is_ok() {
@@ -128,9 +122,8 @@ pub(crate) fn bury(from: BorrowedFd, name: &[u8], trash: BorrowedFd, count: &mut
 /// Empties a directory that is ours alone. Directories are not descended into but moved up and emptied there:
 /// an archive can nest them deeper than any stack, table of descriptors or path name.
 pub(crate) fn empty(trash: BorrowedFd) -> Result<(), Errno> {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let list = |dir: BorrowedFd, name: &[u8], at_most| {
-        names(Dir::from_fd(openat(dir, name, flags, Mode::empty())?)?, at_most)
+        names(Dir::from_fd(openat(dir, name, DIRECTORY, Mode::empty())?)?, at_most)
     };
     let mut count = 0;
     loop {
@@ -147,7 +140,7 @@ pub(crate) fn empty(trash: BorrowedFd) -> Result<(), Errno> {
                 }
             }
             fchmodat(trash, name.as_slice(), Mode::S_IRWXU, FchmodatFlags::FollowSymlink)?;
-            let dir = openat(trash, name.as_slice(), flags, Mode::empty())?;
+            let dir = openat(trash, name.as_slice(), DIRECTORY, Mode::empty())?;
             loop {
                 let inner = list(dir.as_fd(), b".", 1024)?;
                 if inner.is_empty() {

@@ -236,10 +236,7 @@ impl Failure {
                     let error =
                         Error::new(format!("the child failed to {}", crate::explain::step(step, plan)));
                     let error = if errno == Errno::EBADE { error } else { error.errno(errno) };
-                    match crate::privileges::hint(step, errno) {
-                        Some(hint) => error.try_this(hint),
-                        None => error,
-                    }
+                    error.try_if(crate::privileges::hint(step, errno))
                 }
                 None => Error::new("the child failed at no known step").errno(errno),
             },

@@ -81,10 +81,7 @@ pub fn of_step(step: &CageStep, new: Set, errno: Errno) -> Error {
         error.what = format!("{} ({why})", error.what);
         return error.try_this(way_out);
     }
-    match way_out(step, new, errno) {
-        Some(way_out) => error.try_this(way_out),
-        None => error,
-    }
+    error.try_if(way_out(step, new, errno))
 }
 
 fn way_out(step: &CageStep, new: Set, errno: Errno) -> Option<&'static str> {

@@ -275,11 +275,7 @@ impl Group {
     fn acquire(plan: &GroupPlan, index: usize) -> Result<Self, Error> {
         let failed = |what: String, errno: Errno| {
             let option = plan.writes.first().map(|write| write.option.clone());
-            let error = Error { option, ..Error::new(what).errno(errno) };
-            match way_out(errno) {
-                Some(hint) => error.try_this(hint),
-                None => error,
-            }
+            Error { option, ..Error::new(what).errno(errno) }.try_if(way_out(errno))
         };
         if let Some((scope, unit)) = plan.scope.as_ref().zip(plan.parent.file_name().and_then(OsStr::to_str))
         {
@@ -397,10 +393,7 @@ impl Group {
                     let error = Error::new(format!("cannot write {value:?} to {file} in {}", self.path()))
                         .errno(errno)
                         .option(&write.option);
-                    return Err(match write_hint(file, errno) {
-                        Some(hint) => error.try_this(hint),
-                        None => error,
-                    });
+                    return Err(error.try_if(write_hint(file, errno)));
                 }
             }
         }
@@ -410,10 +403,7 @@ impl Group {
         let names: Vec<&str> = write.alternatives.iter().map(|(file, _)| *file).collect();
         let error = Error::new(format!("this kernel has no {} in {}", names.join(" or "), self.path()))
             .option(&write.option);
-        Err(match names.first().and_then(|file| write_hint(file, Errno::ENOENT)) {
-            Some(hint) => error.try_this(hint),
-            None => error,
-        })
+        Err(error.try_if(names.first().and_then(|file| write_hint(file, Errno::ENOENT))))
     }
 
     fn verify(&self, write: &Write) -> Result<(), Error> {

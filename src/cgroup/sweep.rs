@@ -21,7 +21,7 @@ pub struct Names {
 impl Names {
     /// Those of the run whose front is `pid`, with `--group` and `--name`.
     #[must_use]
-    pub fn of_run(pid: u32, shared: Option<String>, name: Option<Name>) -> Self {
+    pub fn of_run(pid: u32, shared: Option<&str>, name: Option<Name>) -> Self {
         let named = name.map(|name| match name {
             Name::Exact(name) => (format!("rcon-{name}"), String::new()),
             Name::Numbered(before, after) => (format!("rcon-{before}"), after),

@@ -46,6 +46,16 @@ pub(super) struct Placing<'a> {
     pub(super) receipt: &'a receipt::Asked,
 }
 
+/// A file system that is mounted read-only takes no groups.
+fn writable(hierarchy: &Hierarchy) -> Result<(), Error> {
+    if !hierarchy.read_only {
+        return Ok(());
+    }
+    let mount = hierarchy.mount.display();
+    Err(Error::new(format!("{mount} is mounted read-only"))
+        .try_this(format!("mount -o remount,rw {mount} (in a container: let it have a writable one)")))
+}
+
 impl Placing<'_> {
     /// Leaves out one limit after the other until the rest can be had, and says which.
     pub(super) fn groups_with_less(
@@ -218,20 +228,10 @@ impl Placing<'_> {
             group.controllers.extend(controller);
             return Ok(());
         }
-        if hierarchy.read_only {
-            return Err(Error::new(format!("{} is mounted read-only", hierarchy.mount.display())).try_this(
-                format!(
-                    "mount -o remount,rw {} (in a container: let it have a writable one)",
-                    hierarchy.mount.display()
-                ),
-            ));
-        }
+        writable(hierarchy)?;
         if self.host.closed.contains(&parent) {
             let error = Error::new(format!("{} is not ours to write", parent.display())).errno(Errno::EACCES);
-            return Err(match way_out(Errno::EACCES) {
-                Some(hint) => error.try_this(hint),
-                None => error,
-            });
+            return Err(error.try_if(way_out(Errno::EACCES)));
         }
         groups.push(GroupPlan {
             version: Version::V1,
@@ -266,14 +266,7 @@ impl Placing<'_> {
                 _ => error.try_this("cat /proc/cgroups (a controller may be off: cgroup_disable= on the kernel's command line)"),
             });
         };
-        if hierarchy.read_only {
-            return Err(Error::new(format!("{} is mounted read-only", hierarchy.mount.display())).try_this(
-                format!(
-                    "mount -o remount,rw {} (in a container: let it have a writable one)",
-                    hierarchy.mount.display()
-                ),
-            ));
-        }
+        writable(hierarchy)?;
         let place = match self.named_on_v2() {
             Some(node) => place::beside(node, needed),
             None => place::choose(self.host, needed, self.allow_escape, self.given),

@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 
 use crate::error::Error;
+use crate::host::{below, read_words};
 use bus::{Bus, MANAGER_PATH, Socket, Trouble};
 use wire::{Kind, Writer};
 
@@ -68,7 +69,6 @@ impl Manager {
         user: u32,
         mut groups: impl Iterator<Item = &'a Path>,
     ) -> Option<Self> {
-        let below = |path: &Path| root.join(path.strip_prefix("/").unwrap_or(path));
         let dir = if user == 0 {
             mount.to_owned()
         } else {
@@ -77,11 +77,10 @@ impl Manager {
             let around = groups.find(|dir| dir.ends_with(&name)).map(Path::to_owned);
             around.unwrap_or_else(|| mount.join(format!("user.slice/user-{user}.slice")).join(name))
         };
-        if !below(&dir).join("init.scope").is_dir() {
+        if !below(root, &dir).join("init.scope").is_dir() {
             return None;
         }
-        let words = crate::files::text(&below(&dir).join("cgroup.controllers")).unwrap_or_default();
-        let controllers = words.split_whitespace().map(str::to_owned).collect();
+        let controllers = read_words(&below(root, &dir).join("cgroup.controllers"));
         Some(Self { user: user != 0, dir, controllers, tasks_max: None, silent: None })
     }
 
