@@ -34,6 +34,14 @@ pub fn text(path: &Path) -> Option<String> {
     Some(text)
 }
 
+/// What a small file that is kept open says now; nothing where it cannot be read, or is no text.
+#[must_use]
+pub fn again(file: &impl AsFd) -> Option<String> {
+    let mut buffer = [0_u8; 4096];
+    let length = nix::sys::uio::pread(file, &mut buffer, 0).ok()?;
+    Some(std::str::from_utf8(buffer.get(..length)?).ok()?.to_owned())
+}
+
 /// All that can be read from a descriptor.
 ///
 /// # Errors

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::cgroup::Groups;
+use crate::files::again;
 use crate::limits::{Controller, Version};
 use crate::usage::{CpuMeter, disk};
 
@@ -126,18 +127,12 @@ fn halved(samples: &[Sample]) -> Vec<Sample> {
     std::iter::once(first).chain(pairs).collect()
 }
 
-fn text(fd: &OwnedFd) -> Option<String> {
-    let mut buffer = [0_u8; 4096];
-    let length = nix::sys::uio::pread(fd, &mut buffer, 0).ok()?;
-    Some(String::from_utf8_lossy(buffer.get(..length)?).into_owned())
-}
-
 fn number(fd: &OwnedFd) -> Option<u64> {
-    text(fd)?.trim().parse().ok()
+    again(fd)?.trim().parse().ok()
 }
 
 fn moved(fd: &OwnedFd, version: Version) -> Option<(u64, u64)> {
-    let text = text(fd)?;
+    let text = again(fd)?;
     let disks = disk::parse(&text, version);
     // On v1 nothing at all may also mean that nothing is counted.
     (version == Version::V2 || !disks.is_empty())

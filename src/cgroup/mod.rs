@@ -511,6 +511,7 @@ impl Group {
 
 /// The note on a parent that we, not its owner, passed this controller on.
 fn mark(controller: Controller) -> std::ffi::CString {
+    // No controller's name has a NUL in it.
     std::ffi::CString::new(format!("user.rcon.{}", controller.name())).unwrap_or_default()
 }
 
@@ -518,6 +519,7 @@ fn mark(controller: Controller) -> std::ffi::CString {
 /// come to use them: another run has the parent locked, others have set limits in child groups or pass the
 /// controller on (which makes the kernel refuse).
 pub(crate) fn take_back(parent: BorrowedFd, enabled: &mut Vec<Controller>, except: Option<&str>) {
+    // Where there are no attributes (v1 before 5.7, say), nobody could leave a note.
     let notes = crate::sys::xattr::list(parent).unwrap_or_default();
     enabled.extend(Controller::ALL.into_iter().filter(|controller| notes.contains(&mark(*controller))));
     crate::order::unique(enabled);

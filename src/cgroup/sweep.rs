@@ -46,6 +46,7 @@ impl Names {
 /// Kills and removes these groups, where nobody holds their lock. `false`: something is still there.
 #[must_use]
 pub fn end(names: &Names) -> bool {
+    // Without /proc there is no layout, and nothing to be found.
     let read = |path: &str| std::fs::read(path).unwrap_or_default();
     let layout = Layout::parse(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"));
     let v1 = layout.v1.iter().map(|hierarchy| (hierarchy, Version::V1));

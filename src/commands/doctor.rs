@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use clap::{Arg, ArgMatches, Command};
+use clap::{ArgMatches, Command};
 use nix::fcntl::OFlag;
 use serde_json::{Value, json};
 
@@ -27,13 +27,9 @@ const TRIALS: [(Controller, &str, &str); 5] = [
 ];
 
 pub(super) fn command() -> Command {
-    Command::new("doctor").about("Tell what works on this machine, and how to mend what does not").arg(
-        Arg::new("format")
-            .long("format")
-            .value_name("FORMAT")
-            .value_parser(["text", "json"])
-            .help("json for programs"),
-    )
+    Command::new("doctor")
+        .about("Tell what works on this machine, and how to mend what does not")
+        .arg(super::format())
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Result<i32, Error> {

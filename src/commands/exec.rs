@@ -27,12 +27,7 @@ pub(super) fn command() -> Command {
     Command::new("exec")
         .about("Start a command inside a run: in its groups and namespaces, with its capabilities")
         .override_usage("rcon exec [OPTIONS] NAME [--] COMMAND [ARG]...")
-        .arg(
-            Arg::new("NAME")
-                .required(true)
-                .value_parser(clap::value_parser!(OsString))
-                .help("Name of a run, or the number of a process in it"),
-        )
+        .arg(super::name())
         .arg(
             Arg::new("COMMAND")
                 .required(true)

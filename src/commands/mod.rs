@@ -67,6 +67,23 @@ pub fn find(word: &std::ffi::OsStr) -> Option<&'static Sub> {
     all().iter().find(|sub| sub.name == word)
 }
 
+/// One run.
+fn name() -> Arg {
+    Arg::new("NAME")
+        .required(true)
+        .value_parser(clap::value_parser!(OsString))
+        .help("Name of a run, or the number of a process in it")
+}
+
+/// For people or for programs.
+fn format() -> Arg {
+    Arg::new("format")
+        .long("format")
+        .value_name("FORMAT")
+        .value_parser(["text", "json"])
+        .help("json for programs")
+}
+
 /// `NAME...`: which runs are meant.
 fn names() -> Arg {
     Arg::new("NAME")

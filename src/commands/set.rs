@@ -25,12 +25,7 @@ use crate::value::show_bytes;
 pub(super) fn command() -> Command {
     Command::new("set")
         .about("Change the limits of a run that lives")
-        .arg(
-            Arg::new("NAME")
-                .required(true)
-                .value_parser(clap::value_parser!(OsString))
-                .help("Name of a run, or the number of a process in it"),
-        )
+        .arg(super::name())
         .args(cli::some_options(is_limit))
         .arg(
             Arg::new("force")

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::os::fd::AsFd;
 
-use clap::{Arg, ArgMatches, Command};
+use clap::{ArgMatches, Command};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
@@ -20,19 +20,8 @@ use crate::runs::{Run, counters::Usage, one, process};
 pub(super) fn command() -> Command {
     Command::new("show")
         .about("Show a run: limits asked and in force, use, pressure, processes")
-        .arg(
-            Arg::new("NAME")
-                .required(true)
-                .value_parser(clap::value_parser!(OsString))
-                .help("Name of a run, or the number of a process in it"),
-        )
-        .arg(
-            Arg::new("format")
-                .long("format")
-                .value_name("FORMAT")
-                .value_parser(["text", "json"])
-                .help("json for programs"),
-        )
+        .arg(super::name())
+        .arg(super::format())
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Result<i32, Error> {

@@ -16,6 +16,7 @@ use nix::sys::stat::Mode;
 
 use crate::cgroup::{Groups, keyed, read_at, write_at};
 use crate::error::Error;
+use crate::files::again;
 use crate::limits::{Controller, Version};
 use crate::value::show_bytes;
 
@@ -98,11 +99,7 @@ impl Grow {
     fn listen(&self) -> Option<String> {
         match &self.bell {
             Bell::Event(event) => event.read().ok().map(|_| String::new()),
-            Bell::File(file) => {
-                let mut buffer = [0_u8; 512];
-                let length = nix::sys::uio::pread(file, &mut buffer, 0).ok()?;
-                Some(String::from_utf8_lossy(buffer.get(..length)?).into_owned())
-            }
+            Bell::File(file) => again(file),
         }
     }
 

@@ -244,12 +244,10 @@ impl CpuMeter {
     /// Nanoseconds; nothing if the file cannot be read any more.
     #[must_use]
     pub fn read(&self) -> Option<u64> {
-        let mut buffer = [0_u8; 1024];
-        let length = nix::sys::uio::pread(&self.file, &mut buffer, 0).ok()?;
-        let text = std::str::from_utf8(buffer.get(..length)?).ok()?;
+        let text = crate::files::again(&self.file)?;
         match self.version {
             Version::V1 => text.trim_end().parse().ok(),
-            Version::V2 => keyed(text, "usage_usec")?.checked_mul(1_000),
+            Version::V2 => keyed(&text, "usage_usec")?.checked_mul(1_000),
         }
     }
 }
