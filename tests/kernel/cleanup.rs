@@ -34,6 +34,11 @@ pub(crate) fn tests() -> Vec<Case> {
             &[Need::Controller("cpu"), Need::Lab],
             a_bomb_without_a_limit,
         ),
+        Case::new(
+            "cleanup::a_bomb_that_only_the_freezer_holds",
+            &[Need::V1("cpu"), Need::V1("pids"), Need::V1("freezer"), Need::Root, Need::Lab],
+            a_bomb_that_only_the_freezer_holds,
+        ),
         Case::new("cleanup::signals_reach_the_command", PIDS, signals_reach_the_command),
         Case::new("cleanup::closed_streams", PIDS, closed_streams),
     ]
@@ -202,6 +207,27 @@ fn a_fork_bomb() {
 fn a_bomb_without_a_limit() {
     let mut run = rcon(["--cpu", "50%", "--"]).victim("bomb").start();
     command_of(run.child.id());
+    thread::sleep(slow(Duration::from_millis(100)));
+    crate::cpu::end(&mut run.child);
+    let out = run.finish();
+    assert_eq!(out.shell_status(), 128 + 15, "{out}");
+}
+
+/// Without the pids hierarchy, whose limit of 0 forbids new ones, all are frozen while they are killed.
+fn a_bomb_that_only_the_freezer_holds() {
+    let script = format!("umount /sys/fs/cgroup/pids && exec {RCON} --cpu 50% -- \"$0\" \"$@\"");
+    let mut run = rcon(["--unshare", "mount", "--", "sh", "-c", &script]).args(victim_line("bomb")).start();
+    let is_rcon =
+        |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "rcon\n");
+    let front = crate::groups::until("the second rcon never came", || {
+        children(crate::groups::keeper_of(run.child.id())?).into_iter().find(is_rcon)
+    });
+    let groups = fs::read_to_string(format!("/proc/{}/cgroup", command_of(front))).expect("the bomb runs");
+    let has = |controller: &str| {
+        let line = groups.lines().find(|line| line.split(':').nth(1) == Some(controller));
+        line.is_some_and(|line| line.contains("/rcon-"))
+    };
+    assert!(has("freezer") && !has("pids"), "{groups}");
     thread::sleep(slow(Duration::from_millis(100)));
     crate::cpu::end(&mut run.child);
     let out = run.finish();
