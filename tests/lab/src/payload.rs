@@ -10,7 +10,10 @@ use crate::{
 };
 use serde_json::Value;
 use std::{
-    env, fs, io,
+    env,
+    fs::{self, File},
+    io,
+    os::{fd::AsRawFd, unix::fs::PermissionsExt},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -29,12 +32,14 @@ pub(crate) struct Payload {
     rcon: PathBuf,
     /// What the benchmark needs beside itself and rcon.
     floors: Vec<PathBuf>,
+    /// test, rcon and floors, held open: whoever builds anew while guests are still to come replaces the files.
+    held: Vec<File>,
 }
 
 impl Payload {
     /// Builds the tests, once for all guests: they are the same static binaries everywhere.
     pub(crate) fn build(places: &Places) -> Result<Self> {
-        Self::cargo(places, "test", TEST)
+        Self::cargo(places, "test", TEST)?.hold()
     }
 
     /// Builds the benchmark of whole runs, and has it build the floors: a guest has no compiler.
@@ -42,7 +47,17 @@ impl Payload {
         let mut payload = Self::cargo(places, "bench", BENCH)?;
         let listed = capture(Command::new(&payload.test).arg("--floors"))?;
         payload.floors = listed.lines().map(PathBuf::from).collect();
-        Ok(payload)
+        payload.hold()
+    }
+
+    fn hold(mut self) -> Result<Self> {
+        let open = |path: &PathBuf| File::open(path).map_err(|error| format!("{}: {error}", path.display()));
+        self.held = self.built().map(open).collect::<Result<_>>()?;
+        Ok(self)
+    }
+
+    fn built(&self) -> impl Iterator<Item = &PathBuf> {
+        [&self.test, &self.rcon].into_iter().chain(&self.floors)
     }
 
     fn cargo(places: &Places, kind: &str, name: &str) -> Result<Self> {
@@ -72,6 +87,7 @@ impl Payload {
             test: test.ok_or_else(|| format!("cargo built no {kind} {name}"))?,
             rcon: rcon.ok_or("cargo built no rcon")?,
             floors: Vec::new(),
+            held: Vec::new(),
         })
     }
 
@@ -108,12 +124,8 @@ impl Payload {
             arguments,
             directory: places.project.clone(),
             environment,
-            files: [&self.test, &self.rcon]
-                .into_iter()
-                .chain(&self.floors)
-                .chain(&fixtures(places))
-                .cloned()
-                .collect(),
+            files: self.built().chain(&fixtures(places)).cloned().collect(),
+            held: self.held.iter().map(|file| format!("/proc/self/fd/{}", file.as_raw_fd()).into()).collect(),
         }
     }
 }
@@ -139,13 +151,13 @@ pub(crate) fn write_initrd(to: &Path, base: &Path, job: &Job) -> Result<()> {
     let write = || -> io::Result<()> {
         fs::copy(base, to)?;
         let mut archive = Archive::new(io::BufWriter::new(fs::OpenOptions::new().append(true).open(to)?));
-        archive.file("/init", 0o755, &env::current_exe()?)?;
+        archive.file("/init", 0o755, Path::new("/proc/self/exe"))?;
         archive.text(JOB, 0o644, serde_json::to_string(job)?.as_bytes())?;
         archive.directory(&job.directory.to_string_lossy(), 0o755)?;
-        for file in &job.files {
-            use std::os::unix::fs::PermissionsExt;
-            let mode = fs::metadata(file)?.permissions().mode() & 0o777;
-            archive.file(&file.to_string_lossy(), mode | 0o444, file)?;
+        let sources = job.held.iter().chain(job.files.iter().skip(job.held.len()));
+        for (file, source) in job.files.iter().zip(sources) {
+            let mode = fs::metadata(source)?.permissions().mode() & 0o777;
+            archive.file(&file.to_string_lossy(), mode | 0o444, source)?;
         }
         archive.finish().map(drop)
     };

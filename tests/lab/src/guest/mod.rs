@@ -34,6 +34,9 @@ pub(crate) struct Job {
     pub(crate) environment: Vec<(String, String)>,
     /// Everything that was carried in, by its absolute path.
     pub(crate) files: Vec<PathBuf>,
+    /// Where the lab reads the first of them.
+    #[serde(skip)]
+    pub(crate) held: Vec<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
