@@ -107,9 +107,13 @@ fn advice(seen: &Observed) -> Vec<String> {
     for (name, who) in by_capability(&seen.refused) {
         lines.push(format!("refused: {name}: {who}"));
     }
-    let probes: Mask = seen.probed.keys().fold(0, |mask, (number, _)| mask | 1 << number);
-    if probes & !needed != 0 {
-        lines.push(format!("only probed, and not counted: {}", names(probes & !needed)));
+    for (tally, what) in
+        [(&seen.probed, "only probed"), (&seen.of_mounter, "asked of who mounted the overlay, not of it")]
+    {
+        let uncounted = all(tally) & !needed;
+        if uncounted != 0 {
+            lines.push(format!("{what}, and not counted: {}", names(uncounted)));
+        }
     }
     if seen.lost != 0 {
         lines.push(format!("{} events were lost: something may be missing (--verify tells)", seen.lost));
@@ -117,10 +121,14 @@ fn advice(seen: &Observed) -> Vec<String> {
     lines
 }
 
+/// The capabilities in it.
+fn all(tally: &Tally) -> Mask {
+    tally.keys().fold(0, |mask, (number, _)| mask | 1 << number)
+}
+
 /// `bind, 2 times; chown, once`.
 fn by_capability(tally: &Tally) -> impl Iterator<Item = (String, String)> {
-    let all: Mask = tally.keys().fold(0, |mask, (number, _)| mask | 1 << number);
-    capabilities::numbers(all).map(move |number| {
+    capabilities::numbers(all(tally)).map(move |number| {
         let askers: Vec<String> = tally
             .iter()
             .filter(|((of, _), _)| *of == number)

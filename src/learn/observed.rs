@@ -4,7 +4,7 @@
 //! A command name is at most 15 bytes and may hold anything, line ends included; what we go by stands behind it
 //! and is longer than that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::capabilities::Mask;
 use crate::error::printable;
@@ -27,6 +27,12 @@ pub(super) struct Observed {
     pub(super) refused: Tally,
     /// Only looked at: the kernel would have gone on without it in the same way, or nearly.
     pub(super) probed: Tally,
+    /// Asked of whoever mounted the overlay in which the command worked, not of the command.
+    pub(super) of_mounter: Tally,
+    /// Asked while the kernel was in overlayfs, and not judged yet: of whom is told by the credentials.
+    in_overlay: BTreeMap<(String, bool, u8, String), u64>,
+    /// Credentials of those who mounted overlays.
+    mounters: BTreeSet<String>,
     /// Events that the kernel had no room for.
     pub(super) lost: u64,
     /// The command has begun.
@@ -45,6 +51,8 @@ pub(super) struct Observed {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Check {
     command: String,
+    /// The address of the credentials that are asked, or what the kernel shows in place of it.
+    credentials: String,
     namespace: String,
     capability: u8,
     options: u32,
@@ -101,6 +109,14 @@ impl Observed {
         for (_, check) in std::mem::take(&mut self.pending) {
             self.judge(check);
         }
+        for ((credentials, granted, capability, command), count) in std::mem::take(&mut self.in_overlay) {
+            let tally = match granted {
+                _ if self.mounters.contains(&credentials) => &mut self.of_mounter,
+                true => &mut self.granted,
+                false => &mut self.refused,
+            };
+            *tally.entry((capability, command)).or_default() += count;
+        }
     }
 
     /// Takes the name of a new task, or a task's new name.
@@ -127,6 +143,7 @@ impl Observed {
         let Some(capability) = number("cap").and_then(|word| word.parse().ok()) else { return };
         let check = Check {
             command,
+            credentials: number("cred").unwrap_or_default().to_owned(),
             namespace: number("target_ns").or(number("ns")).unwrap_or_default().to_owned(),
             capability,
             options: number("opts").and_then(hexadecimal).unwrap_or_default(),
@@ -159,11 +176,20 @@ impl Observed {
         if check.namespace != *namespace {
             return;
         }
-        let tally = match check.answer {
-            _ if check.is_probe() => &mut self.probed,
-            Some(0) => &mut self.granted,
-            Some(_) => &mut self.refused,
-            None => return,
+        let Some(granted) = check.answer.map(|answer| answer == 0) else { return };
+        let tally = if check.is_in_layer() {
+            self.mounters.insert(check.credentials);
+            &mut self.of_mounter
+        } else if check.is_probe() {
+            &mut self.probed
+        } else if check.is_in_overlay() {
+            let key = (check.credentials, granted, check.capability, check.command);
+            *self.in_overlay.entry(key).or_default() += 1;
+            return;
+        } else if granted {
+            &mut self.granted
+        } else {
+            &mut self.refused
         };
         *tally.entry((check.capability, check.command)).or_default() += 1;
     }
@@ -180,6 +206,26 @@ impl Check {
         }
         self.options & NOAUDIT != 0
             || near().any(|frame| frame.contains("_noaudit") || frame.contains("vm_enough_memory"))
+    }
+
+    /// Was it asked by overlayfs? That asks the command whether it may do what it does (permissions, a change of
+    /// owner), and whoever mounted the overlay for all that it then does in the layers (overlayfs.rst, "Permission
+    /// model"), such as to read its `trusted.overlay.*` attributes, which takes his sys_admin, or to copy a file up.
+    /// While an overlay is mounted the two are one.
+    fn is_in_overlay(&self) -> bool {
+        self.stack.iter().any(|frame| frame.starts_with("ovl_"))
+            && !self.stack.iter().any(|frame| frame == "ovl_fill_super" || frame == "ovl_get_tree")
+    }
+
+    /// Was it asked by the file system of a layer? That is always about whoever mounted the overlay, so that his
+    /// credentials are known from then on: a copy that overlayfs made for itself, which is no task's own.
+    fn is_in_layer(&self) -> bool {
+        const LAYER: [&str; 4] = ["vfs_", "__vfs_", "inode_permission", "notify_change"];
+        let pairs = self.stack.iter().zip(self.stack.iter().skip(1));
+        let enters = |(callee, caller): (&String, &String)| {
+            caller.starts_with("ovl_") && LAYER.iter().any(|start| callee.starts_with(start))
+        };
+        self.is_in_overlay() && { pairs }.any(enters)
     }
 }
 
@@ -327,6 +373,56 @@ CPU:1 [LOST 12 EVENTS]
         );
         assert_eq!(seen.granted, tally(&[(10, "srv", 1), (21, "srv", 1)]));
         assert_eq!((seen.probed, seen.refused), (tally(&[(21, "srv", 1)]), Tally::new()));
+    }
+
+    #[test]
+    fn what_an_overlay_does_in_its_layers_is_its_mounters() {
+        let judged = |checks: &[(u8, &str, &[&str])]| {
+            let lines = checks.iter().map(|(capability, cred, frames)| {
+                let stack: String = frames.iter().map(|frame| format!(" => {frame}\n")).collect();
+                format!(
+                    "  srv-7 [000] ..... 2.0: cap_capable: cred {cred}, target_ns aa, capable_ns aa, cap {capability}, ret 0
+  srv-7 [000] ..... 2.1: <stack trace>
+ => cap_capable
+ => security_capable
+ => capable
+{stack} => do_syscall_64
+"
+                )
+            });
+            observe(&lines.fold(HEAD.to_owned(), |text, line| text + &line))
+        };
+        let layers: [(u8, &str, &[&str]); 3] = [
+            (
+                21,
+                "99",
+                &["vfs_getxattr", "ovl_path_getxattr [overlay]", "ovl_lookup [overlay]", "path_openat"],
+            ),
+            (1, "99", &["generic_permission", "inode_permission", "ovl_permission", "link_path_walk"]),
+            (0, "99", &["setattr_prepare", "ext4_setattr", "notify_change", "ovl_setattr", "notify_change"]),
+        ];
+        for check in layers {
+            let seen = judged(&[check]);
+            assert_eq!((seen.needed(), &seen.of_mounter), (0, &tally(&[(check.0, "srv", 1)])), "{check:?}");
+        }
+        let own: [(u8, &str, &[&str]); 5] = [
+            (21, "01", &["xattr_permission", "vfs_getxattr", "do_getxattr"]),
+            (1, "01", &["generic_permission", "ovl_permission", "inode_permission"]),
+            (0, "01", &["setattr_prepare", "ovl_setattr", "notify_change", "chown_common"]),
+            (21, "01", &["ovl_xattr_set", "__vfs_setxattr", "vfs_setxattr"]),
+            (21, "01", &["vfs_getxattr", "ovl_make_workdir", "ovl_fill_super", "vfs_get_tree"]),
+        ];
+        for check in own {
+            for checks in [&[check][..], &[check, layers[0]]] {
+                let seen = judged(checks);
+                assert_eq!(seen.granted, tally(&[(check.0, "srv", 1)]), "{checks:?}");
+            }
+        }
+        // Overlayfs itself asks with the mounter's credentials, before and after they are known.
+        let direct: (u8, &str, &[&str]) = (2, "99", &["ovl_can_decode_fh", "ovl_copy_up_one", "ovl_setattr"]);
+        let seen = judged(&[direct, layers[0], direct]);
+        assert_eq!((seen.needed(), seen.of_mounter), (0, tally(&[(2, "srv", 2), (21, "srv", 1)])));
+        assert_eq!(judged(&[direct]).needed(), 1 << 2, "not known whose they are: counted");
     }
 
     #[test]

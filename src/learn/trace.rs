@@ -110,7 +110,7 @@ impl Instance {
         }
         // $argN: the function's arguments by the calling convention (kprobetrace.rst).
         let probes = format!(
-            "p:rcon_{number}/ask cap_capable ns=$arg2:x64 cap=$arg3:s32 opts=$arg4:x32\n\
+            "p:rcon_{number}/ask cap_capable cred=$arg1:x64 ns=$arg2:x64 cap=$arg3:s32 opts=$arg4:x32\n\
              r:rcon_{number}/answer cap_capable ret=$retval:s32\n"
         );
         for probe in probes.lines() {

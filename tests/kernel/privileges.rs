@@ -43,6 +43,11 @@ pub(crate) fn tests() -> Vec<Case> {
         Case::new("privileges::users_of_the_new_root", ROOT, users_of_the_new_root),
         Case::new("privileges::learn_answers_exactly", LEARN, learn_answers_exactly),
         Case::new("privileges::learn_verifies", LEARN, learn_verifies),
+        Case::new(
+            "privileges::learn_in_an_overlay",
+            &[Need::Root, Need::Tracing, Need::Overlay],
+            learn_in_an_overlay,
+        ),
         Case::new("privileges::learn_leaves_nothing", LEARN, learn_leaves_nothing),
         Case::new("privileges::any_combination_obeys", ROOT, any_combination_obeys),
     ]
@@ -498,6 +503,45 @@ fn learn_verifies() {
     let out = run(RCON).args(["capcon", "--learn", "--verify", "--", "sh", "-c", &line]).run();
     assert_eq!(out.shell_status(), 0, "the status is the first run's: {out}");
     assert!(out.stderr.contains("NOT verified: with --allow none alone it ended with status 9"), "{out}");
+}
+
+/// A change of owner in an overlay: what the kernel asks about it of the command is chown; that the file is copied up,
+/// and all that overlayfs notes of it, it asks of who mounted the overlay. That is told apart, and the advice is enough.
+fn learn_in_an_overlay() {
+    let stage = Stage::new();
+    let lower = stage.subdir("lower");
+    set_mode(&lower, 0o755);
+    for name in ["first", "second"] {
+        fs::write(lower.join(name), "").expect("file");
+    }
+    // Memory: the directory for temporary files may be on an overlay, which cannot hold another one's writes.
+    let memory = stage.subdir("memory");
+    nix::mount::mount(None::<&str>, &memory, Some("tmpfs"), nix::mount::MsFlags::empty(), None::<&str>)
+        .expect("tmpfs");
+    let (upper, place) = (memory.join("upper"), stage.subdir("place"));
+    let overlay = format!("{}:{}", lower.display(), place.display());
+    let chown = |name: &str, args: &[&str]| {
+        let deed = format!("--victim=may:chown:{}", place.join(name).display());
+        run(RCON)
+            .args(["capcon", "--overlay", &overlay, "--upper"])
+            .args([&upper])
+            .args(args)
+            .args(["--".as_ref(), stage.path("victim").as_os_str()])
+            .args([deed])
+            .run()
+    };
+    let learned = chown("first", &["--learn"]);
+    let enough = chown("second", &["--allow", "chown"]);
+    let less = chown("second", &["--drop", "chown"]);
+    nix::mount::umount(&memory).expect("umount");
+    assert_eq!(learned.stdout, "done\n", "{learned}");
+    assert!(learned.stderr.contains("it needs: --allow chown\n"), "{learned}");
+    assert!(learned.stderr.contains("asked of who mounted the overlay"), "{learned}");
+    assert!(
+        learned.stderr.lines().any(|line| line.contains("not counted") && line.contains("sys_admin")),
+        "{learned}"
+    );
+    assert_eq!((enough.stdout.as_str(), less.stdout.as_str()), ("done\n", "EPERM\n"), "{enough}{less}");
 }
 
 /// Tracing instances and probes of ours that are there now.
