@@ -152,6 +152,7 @@ pub fn text(plan: &Plan, host: &Host) -> String {
     for group in plan.groups.iter().filter(|g| g.version == Version::V2) {
         lines.push(format!("create the child inside {}", group.dir().display()));
     }
+    lines.extend(abroad(plan));
     if !plan.birth.new.is_empty() {
         let names: Vec<&str> = plan.birth.new.kinds().map(|kind| kind.name()).collect();
         lines.push(format!("create the child in new namespaces: {}", names.join(", ")));
@@ -173,6 +174,11 @@ pub fn text(plan: &Plan, host: &Host) -> String {
     lines.extend(plan.waived.iter().map(|one| format!("not honoured: {one}")));
     lines.push(String::new());
     lines.join("\n")
+}
+
+/// What is done for the child to be born elsewhere.
+fn abroad(plan: &Plan) -> impl Iterator<Item = String> {
+    plan.birth.abroad.iter().map(|step| format!("{} while the child is created", step.words()))
 }
 
 /// For programs.
@@ -204,7 +210,7 @@ pub fn json(plan: &Plan, host: &Host) -> Value {
         "layout": host.layout.name(),
         "groups": groups,
         "namespaces": plan.birth.new.kinds().map(|kind| kind.name()).collect::<Vec<_>>(),
-        "steps": plan.steps.iter().map(|one| step(one, plan)).collect::<Vec<_>>(),
+        "steps": abroad(plan).chain(plan.steps.iter().map(|one| step(one, plan))).collect::<Vec<_>>(),
         "capabilities": plan.sets.map(crate::capabilities::json),
         "notes": plan.notes,
         "in_place": plan.in_place,

@@ -146,11 +146,13 @@ fn launch(
         signals.open().map_err(|errno| Failure::Said(no_messages(errno)))?;
     }
     let entries = groups.entries();
+    // In another pid namespace the caller's process group has no number.
+    let numberless = plan.birth.is_in_other_pid();
     let kit = |report| Kit {
         steps: &plan.steps,
         entries: &entries,
         signals: Some(signals.inherited()),
-        job: guardian::job().as_raw(),
+        job: if numberless { 0 } else { guardian::job().as_raw() },
         argv: sys::Vector::of(plan.exec().map_or(&[][..], |exec| &exec.argv)),
         envp: environment(plan),
         cage: &midwife.tools,
@@ -175,8 +177,8 @@ fn launch(
     let pid = {
         let kit = kit(Report::Pipe(writer.as_raw_fd()));
         let birth = || sys::clone::spawn(flags, born_in, || child::run(&kit));
-        let numberless = namespaces & libc::CLONE_NEWPID as u64 != 0;
-        if numberless { guardian::in_job(birth) } else { birth() }.map_err(Failure::Clone)?
+        let born = || if numberless { guardian::in_job(birth) } else { birth() };
+        midwife.where_it_is_born(&plan.birth, born).map_err(Failure::Said)?.map_err(Failure::Clone)?
     };
     drop(writer);
     if let Err(error) = midwife.wake(&plan.birth, pid) {

@@ -137,6 +137,14 @@ impl Midwife {
         self.news.is_some() || self.relay.is_some()
     }
 
+    /// Calls `act`, which makes the child, where the child is to be born.
+    ///
+    /// # Errors
+    /// A namespace that cannot be joined.
+    pub fn where_it_is_born<T>(&self, birth: &Birth, act: impl FnOnce() -> T) -> Result<T, Error> {
+        super::abroad::born_there(birth, &self.joins, act)
+    }
+
     /// The child lives and waits: gives it its maps, and lets it go on.
     ///
     /// # Errors

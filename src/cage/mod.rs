@@ -3,6 +3,7 @@
 //!
 //! [`plan`] is pure; [`child`] does what it says, between the child's birth and the command.
 
+mod abroad;
 pub mod birth;
 pub mod child;
 pub mod copies;
@@ -97,6 +98,8 @@ pub struct Birth {
     pub maps: Option<idmap::Maps>,
     /// Namespaces to open for the child.
     pub joins: Vec<Join>,
+    /// The steps into them where the child is born there, because it will have no power over them.
+    pub abroad: Vec<CageStep>,
     /// How many descriptors steps leave for each other.
     pub slots: usize,
     /// An init stands between us and the command.
@@ -117,6 +120,13 @@ pub struct Birth {
 pub const SCRATCH: &str = ".rcon-ephemeral-";
 
 impl Birth {
+    /// Will the child be in another pid namespace than we are from the beginning?
+    #[must_use]
+    pub fn is_in_other_pid(&self) -> bool {
+        let pid = |step: &CageStep| matches!(step, CageStep::Enter(Kind::Pid, ..));
+        self.new.has(Kind::Pid) || self.abroad.iter().any(pid)
+    }
+
     /// Will the command be in another network namespace than we are?
     #[must_use]
     pub fn changes_net(&self) -> bool {
@@ -247,11 +257,11 @@ impl Asked {
                     "leave --root out: the command gets the root of the namespace that it joins",
                 );
             }
-            if new.has(Kind::User) || (new.has(Kind::Pid) && join.kind == Kind::User) {
+            if new.has(Kind::Pid) && join.kind == Kind::User {
                 return refuse(
                     &option,
-                    "a new user namespace has no power over namespaces that exist already",
-                    "join the user namespace that they belong to: --join user=PID",
+                    "the user namespace that is joined has no power over a new pid namespace, which is made before",
+                    "leave --unshare pid out, or join one of it as well: --join pid=PID",
                 );
             }
         }
@@ -293,7 +303,7 @@ pub fn plan(asked: &Asked, facts: &Facts, wait_all: bool, listen: i32) -> Result
         .partition(|setting| matches!(setting, process::Setting::OomScoreAdj(_)));
     steps.extend(early.into_iter().map(CageStep::Process));
     cage.settings = settings.into_iter().map(CageStep::Process).collect();
-    join(&asked.joins, facts, steps);
+    join(&asked.joins, facts, if new.has(Kind::User) { &mut cage.birth.abroad } else { steps });
     let joins_pid = asked.joins.iter().any(|join| join.kind == Kind::Pid);
     cage.birth.init = joins_pid || (new.has(Kind::Pid) && !asked.as_init);
     if joins_pid {

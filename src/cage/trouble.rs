@@ -75,9 +75,9 @@ pub fn of_birth(new: Set, errno: Errno) -> Error {
 pub fn of_step(step: &CageStep, new: Set, errno: Errno) -> Error {
     let mut error = Error::new(format!("cannot {}", step.words())).errno(errno);
     error.option = step.option().map(str::to_owned);
-    if let (true, Errno::EPERM | Errno::EACCES, Some((why, way_out))) =
-        (new.has(Kind::User), errno, forbidden(&sysctl))
-    {
+    // What is joined is outside of the new user namespace.
+    let inside = new.has(Kind::User) && !matches!(step, CageStep::Enter(..));
+    if let (true, Errno::EPERM | Errno::EACCES, Some((why, way_out))) = (inside, errno, forbidden(&sysctl)) {
         error.what = format!("{} ({why})", error.what);
         return error.try_this(way_out);
     }
@@ -92,6 +92,9 @@ fn way_out(step: &CageStep, new: Set, errno: Errno) -> Option<&'static str> {
         }
         (CageStep::PrivateMounts | CageStep::EnterRoot, Errno::EINVAL) => {
             "rcon itself runs in a chroot, where the kernel allows no pivot_root: use --chroot-only"
+        }
+        (CageStep::Enter(..), Errno::EPERM) if new.has(Kind::User) => {
+            "only who has power over it joins it, and no new user namespace has: as root, or --join user= of the same process in place of --unshare user"
         }
         (CageStep::Enter(..), Errno::EPERM) => {
             "it belongs to another user namespace: as root, or --join user= of the same process first"
