@@ -572,14 +572,22 @@ fn make(plan: &GroupPlan, parent: BorrowedFd) -> Result<(String, OwnedFd), Errno
                 // to share it and gone again, before it was locked.
                 let locked = lock(dir.as_fd(), exclusive);
                 if !(exclusive || plan.shared) || (locked && is_alive(dir.as_fd())) {
+                    if exclusive {
+                        let claimed = crate::sys::claim(dir.as_fd());
+                        debug_assert!(claimed != Err(Errno::EBADF));
+                    }
                     return Ok((name, dir));
                 }
             }
             Ok(dir) => {
                 // Fails while the last user of a shared group is removing it: it is gone in a moment. A name for
-                // one run is locked against everybody.
-                if crate::sys::try_lock(dir.as_fd(), exclusive).is_ok() && is_alive(dir.as_fd()) {
-                    return Ok((name, dir));
+                // one run is locked against everybody, and that may last.
+                if crate::sys::try_lock(dir.as_fd(), exclusive).is_ok() {
+                    if is_alive(dir.as_fd()) {
+                        return Ok((name, dir));
+                    }
+                } else if crate::sys::is_claimed(dir.as_fd()) {
+                    return Err(Errno::EBUSY);
                 }
             }
             Err(Errno::ENOENT) => {}

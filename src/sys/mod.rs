@@ -55,6 +55,28 @@ pub fn try_lock(fd: BorrowedFd, exclusive: bool) -> Result<(), Errno> {
     Errno::result(unsafe { libc::flock(fd.as_raw_fd(), kind | libc::LOCK_NB) }).map(drop)
 }
 
+/// Says of a directory that it is for one alone, by a second lock (fcntl(2), F_OFD_SETLK): the first, flock(2)'s, also
+/// those hold exclusively who only look or remove. As that one it goes with the last descriptor.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn claim(fd: BorrowedFd) -> Result<(), Errno> {
+    let lock = whole(libc::F_RDLCK);
+    nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_OFD_SETLK(&lock)).map(drop)
+}
+
+/// Has somebody said so, and lives?
+#[must_use]
+pub fn is_claimed(fd: BorrowedFd) -> bool {
+    let mut lock = whole(libc::F_WRLCK);
+    nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_OFD_GETLK(&mut lock)).is_ok()
+        && i32::from(lock.l_type) != libc::F_UNLCK
+}
+
+fn whole(kind: i32) -> libc::flock {
+    libc::flock { l_type: kind as i16, l_whence: libc::SEEK_SET as i16, l_start: 0, l_len: 0, l_pid: 0 }
+}
+
 /// Makes orphaned descendants ours, so that they can be found, killed and reaped (PR_SET_CHILD_SUBREAPER).
 ///
 /// # Errors

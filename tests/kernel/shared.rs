@@ -5,7 +5,7 @@ use crate::{
     cpu::end,
     groups::{command_of, group_of, own_name},
     needs::Need,
-    support::{Output, many, rcon, victim_line},
+    support::{Output, RCON, many, rcon, run, victim_line},
 };
 use std::{path::Path, thread};
 
@@ -27,6 +27,7 @@ pub(crate) fn tests() -> Vec<Case> {
         Case::new("shared::a_period_is_not_left_behind", &[Need::V1("cpu")], a_period_is_not_left_behind),
         Case::new("shared::what_is_left_ends_with_its_own_run", &[PIDS], what_is_left_ends_with_its_own_run),
         Case::new("shared::many_come_and_go", &[PIDS], many_come_and_go),
+        Case::new("shared::a_name_for_one_is_told_at_once", &[PIDS], a_name_for_one_is_told_at_once),
     ]
 }
 
@@ -160,4 +161,23 @@ fn many_come_and_go() {
             panic!("{wrong}");
         }
     }
+}
+
+/// Not after a wait for its end: there is no system call here that waits for time to pass.
+fn a_name_for_one_is_told_at_once() {
+    let name = own_name("alone");
+    let mut first = rcon(["--name", &name, "--pids", "8", "--"]).victim("sleep:600").start();
+    command_of(first.child.id());
+    let sleeps = [libc::SYS_nanosleep, libc::SYS_clock_nanosleep].map(|call| call.to_string()).join(":");
+    let second = run(crate::victim::program())
+        .env("RCON_VICTIM", format!("lacking:{sleeps}"))
+        .args([RCON, "--group", &name, "--", "true"])
+        .run();
+    end(&mut first.child);
+    drop(first.finish());
+    assert_eq!(second.shell_status(), 125, "{second}");
+    assert!(second.stderr.contains("a run that was started with --name has this name"), "{second}");
+    // And it is nobody's afterwards.
+    let third = rcon(["--group", &name, "--pids", "8", "--", "true"]).run();
+    assert_eq!((third.shell_status(), third.stderr.as_str()), (0, ""), "{third}");
 }
