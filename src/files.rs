@@ -26,6 +26,15 @@ pub fn read_at(dir: BorrowedFd, file: &str) -> Result<Vec<u8>, Errno> {
     drain(openat(dir, file, READ, Mode::empty())?.as_fd())
 }
 
+/// The whole of a file of short lines (64 bytes at most) below an open directory. The kernel gives as many as fit, so
+/// that an answer with room for another one is the last: no call is needed to see the end.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn lines_at(dir: BorrowedFd, file: &str) -> Result<Vec<u8>, Errno> {
+    read_until(openat(dir, file, READ, Mode::empty())?.as_fd(), BUFFER - 64)
+}
+
 /// The text of a file without the newline at its end; nothing where there is none, or none that is text.
 #[must_use]
 pub fn text(path: &Path) -> Option<String> {
@@ -47,11 +56,22 @@ pub fn again(file: &impl AsFd) -> Option<String> {
 /// # Errors
 /// The kernel's answer.
 pub fn drain(fd: BorrowedFd) -> Result<Vec<u8>, Errno> {
+    read_until(fd, 1)
+}
+
+/// The kernel's own for these files: a page.
+const BUFFER: usize = 4096;
+
+/// Reads until an answer is shorter than `full`.
+fn read_until(fd: BorrowedFd, full: usize) -> Result<Vec<u8>, Errno> {
     let mut out = Vec::new();
-    let mut buffer = [0_u8; 4096];
+    let mut buffer = [0_u8; BUFFER];
     loop {
         match nix::unistd::read(fd, &mut buffer) {
-            Ok(0) => return Ok(out),
+            Ok(n) if n < full => {
+                out.extend_from_slice(buffer.get(..n).unwrap_or_default());
+                return Ok(out);
+            }
             Ok(n) => out.extend_from_slice(buffer.get(..n).unwrap_or_default()),
             Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno),

@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::{Mode, fstat};
 use nix::unistd::{Pid, UnlinkatFlags, unlinkat};
 
-use super::{open_child, read_at, write_at};
+use super::{open_child, write_at};
 use crate::limits::Version;
 use crate::runs::held::held_in;
 use crate::sys::try_lock;
@@ -44,7 +44,8 @@ pub(super) fn has_limited_children(dir: BorrowedFd, except: Option<&str>) -> boo
 /// The file is opened anew each time: on v1 a descriptor that is kept shows a list that is kept.
 #[must_use]
 pub fn processes(dir: BorrowedFd) -> Vec<Pid> {
-    let text = read_at(dir, "cgroup.procs").unwrap_or_default();
+    let text = crate::files::lines_at(dir, "cgroup.procs").unwrap_or_default();
+    let text = String::from_utf8(text).unwrap_or_default();
     // 0 is a process of another pid namespace, which cannot be named from here.
     text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).map(Pid::from_raw).collect()
 }

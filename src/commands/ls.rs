@@ -1,12 +1,16 @@
 //! `rcon ls`: all runs, one line each.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use nix::unistd::Pid;
 use serde_json::json;
 
 use crate::error::Error;
-use crate::runs::counters::{State, Usage};
+use crate::runs::counters::{Files, State, Usage};
+use crate::runs::process::Stat;
 use crate::runs::{Run, find, first_process, process};
 use crate::value::show_bytes;
 
@@ -61,24 +65,62 @@ pub(super) struct Row {
     pub(super) age: Option<Duration>,
 }
 
+/// What need not be asked again at each look.
+#[derive(Default)]
+pub(super) struct Memory {
+    pub(super) files: Files,
+    /// The command of the run in this first directory, and its line.
+    commands: BTreeMap<PathBuf, (Pid, String)>,
+    /// When processes started.
+    started: BTreeMap<Pid, Stat>,
+}
+
+impl Memory {
+    /// A command may have executed another one, a number may be another process.
+    pub(super) fn forget(&mut self) {
+        self.commands.clear();
+        self.started.clear();
+    }
+
+    fn command(&mut self, run: &Run) -> Option<(Pid, String)> {
+        let place = run.dirs.first().map(|dir| dir.path.clone())?;
+        if let Some(known) = self.commands.get(&place)
+            && run.processes.binary_search(&known.0).is_ok()
+        {
+            return Some(known.clone());
+        }
+        let pid = first_process(run)?;
+        let known = (pid, process::command_line(pid)?);
+        self.commands.insert(place, known.clone());
+        Some(known)
+    }
+
+    fn age(&mut self, pid: Pid, now: Duration) -> Option<Duration> {
+        if !self.started.contains_key(&pid) {
+            self.started.insert(pid, process::stat(pid)?);
+        }
+        self.started.get(&pid).map(|stat| process::age(stat, now))
+    }
+}
+
 impl Row {
-    pub(super) fn new(run: Run, before: Option<&Usage>, now: Duration) -> Self {
-        let usage = Usage::read(&run);
+    pub(super) fn new(run: Run, before: Option<&Usage>, now: Duration, memory: &mut Memory) -> Self {
+        let usage = Usage::read(&run, &mut memory.files);
         let cpu = before.and_then(|before| usage.cpu_percent(before));
         let state = State::of(&run, before, &usage);
-        let first = first_process(&run);
-        let command = first.and_then(process::command_line);
+        let (first, command) = memory.command(&run).unzip();
         let oldest = run.wrappers.first().copied().or(first);
-        let age = oldest.and_then(process::stat).map(|stat| process::age(&stat, now));
+        let age = oldest.and_then(|pid| memory.age(pid, now));
         Self { run, usage, cpu, state, command, age }
     }
 }
 
 fn rows(rates: bool) -> Result<Vec<Row>, Error> {
     let mut runs = find()?;
+    let mut memory = Memory::default();
     let mut before: Vec<Option<Usage>> = vec![None; runs.len()];
     if rates && !runs.is_empty() {
-        before = runs.iter().map(|run| Some(Usage::read(run))).collect();
+        before = runs.iter().map(|run| Some(Usage::read(run, &mut memory.files))).collect();
         std::thread::sleep(SAMPLE);
         // Who is in it now, not 100 ms ago.
         for run in &mut runs {
@@ -86,7 +128,8 @@ fn rows(rates: bool) -> Result<Vec<Row>, Error> {
         }
     }
     let now = process::uptime();
-    Ok(runs.into_iter().zip(before).map(|(run, before)| Row::new(run, before.as_ref(), now)).collect())
+    let rows = runs.into_iter().zip(before);
+    Ok(rows.map(|(run, before)| Row::new(run, before.as_ref(), now, &mut memory)).collect())
 }
 
 fn json(rows: &[Row]) -> serde_json::Value {

@@ -9,7 +9,7 @@ use clap::{ArgMatches, Command};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use super::ls::{Row, field};
+use super::ls::{Memory, Row, field};
 use crate::cgroup::read_at;
 use crate::cli::{self, Request};
 use crate::error::{Error, printable};
@@ -27,14 +27,15 @@ pub(super) fn command() -> Command {
 pub(super) fn run(matches: &ArgMatches) -> Result<i32, Error> {
     let word = matches.get_one::<OsString>("NAME").cloned().unwrap_or_default();
     let run = one(&word)?;
-    let before = Usage::read(&run);
+    let mut memory = Memory::default();
+    let before = Usage::read(&run, &mut memory.files);
     std::thread::sleep(std::time::Duration::from_millis(100));
     let view = View {
         asked: asked(&run),
         held: held(&run),
         pressure: pressure(&run),
         tree: tree(&run),
-        row: Row::new(run, Some(&before), process::uptime()),
+        row: Row::new(run, Some(&before), process::uptime(), &mut memory),
     };
     crate::print(&match matches.get_one::<String>("format").map(String::as_str) {
         Some("json") => format!("{:#}\n", view.json()),

@@ -11,15 +11,16 @@ use std::time::{Duration, Instant};
 use clap::{Arg, ArgMatches, Command};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
-use super::ls::{Row, table};
+use super::ls::{Memory, Row, table};
 use crate::error::{Error, printable};
 use crate::order;
 use crate::runs::counters::Usage;
-use crate::runs::{find, process};
+use crate::runs::{Fronts, find_by, process};
 use crate::value::Span;
 
 pub(super) fn command() -> Command {
@@ -93,7 +94,15 @@ pub(super) fn run(matches: &ArgMatches) -> Result<i32, Error> {
         skip: 0,
         before: HashMap::new(),
         rows: Vec::new(),
+        memory: Memory::default(),
+        fronts: Fronts::new(),
+        looks: 0,
     };
+    // Files stay open.
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let raised = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+        debug_assert!(raised != Err(Errno::EFAULT));
+    }
     view.look()?;
     // The first look has nothing to compare with: the second comes soon.
     let mut next = Instant::now() + interval.min(Duration::from_millis(300));
@@ -117,16 +126,28 @@ struct View {
     /// The reading before, by the run's first directory.
     before: HashMap<std::path::PathBuf, Usage>,
     rows: Vec<Row>,
+    memory: Memory,
+    fronts: Fronts,
+    looks: usize,
 }
+
+/// What is remembered is remembered for so many looks: most of the cost of one is to read what hardly changes.
+const REMEMBERED: usize = 5;
 
 impl View {
     fn look(&mut self) -> Result<(), Error> {
         let now = process::uptime();
+        if self.looks % REMEMBERED == 0 {
+            self.memory.forget();
+            self.fronts.clear();
+            self.memory.files.keep(self.rows.iter().flat_map(|row| &row.run.dirs));
+        }
+        self.looks += 1;
         let mut seen = HashMap::new();
         self.rows.clear();
-        for run in find()? {
+        for run in find_by(&mut self.fronts)? {
             let Some(place) = run.dirs.first().map(|dir| dir.path.clone()) else { continue };
-            let row = Row::new(run, self.before.get(&place), now);
+            let row = Row::new(run, self.before.get(&place), now, &mut self.memory);
             seen.insert(place, row.usage.clone());
             self.rows.push(row);
         }

@@ -1,10 +1,16 @@
 //! What a run uses, in the kernel's own figures. What the kernel does not tell is absent, never zero.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::time::Instant;
 
-use super::{Run, process};
-use crate::cgroup::{keyed, read_at};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
+use nix::sys::uio::pread;
+
+use super::{Dir, Run, process};
+use crate::cgroup::keyed;
 use crate::limits::{Controller, Version};
 
 /// A reading.
@@ -28,15 +34,53 @@ pub struct Usage {
     pub frozen: bool,
 }
 
-/// The number that a file holds; `max` is none.
-fn number(dir: BorrowedFd, file: &str) -> Option<u64> {
-    read_at(dir, file)?.trim().parse().ok()
+/// Files of groups that stay open between readings: each reading is one call.
+#[derive(Debug, Default)]
+pub struct Files {
+    open: BTreeMap<(u64, u64, &'static str), OwnedFd>,
+}
+
+impl Files {
+    /// What a small file of the group says; `None` where there is none, or it does not answer.
+    fn text(&mut self, dir: &Dir, file: &'static str) -> Option<String> {
+        let key = (dir.device, dir.inode, file);
+        if !self.open.contains_key(&key) {
+            let fd = match open(dir, file) {
+                // All that we may have are in use: those that are needed are opened anew.
+                Err(Errno::EMFILE) => {
+                    self.open.clear();
+                    open(dir, file)
+                }
+                other => other,
+            };
+            self.open.insert(key, fd.ok()?);
+        }
+        let mut buffer = [0_u8; 4096];
+        // ENODEV: the group is gone.
+        let length = pread(self.open.get(&key)?, &mut buffer, 0).ok()?;
+        String::from_utf8(buffer.get(..length)?.to_vec()).ok()
+    }
+
+    /// The number that a file holds; `max` is none.
+    fn number(&mut self, dir: &Dir, file: &'static str) -> Option<u64> {
+        self.text(dir, file)?.trim().parse().ok()
+    }
+
+    /// Closes those of all groups but these.
+    pub fn keep<'a>(&mut self, dirs: impl Iterator<Item = &'a Dir>) {
+        let kept = crate::order::set(dirs.map(|dir| (dir.device, dir.inode)));
+        self.open.retain(|(device, inode, _), _| kept.contains(&(*device, *inode)));
+    }
+}
+
+fn open(dir: &Dir, file: &str) -> Result<OwnedFd, Errno> {
+    openat(dir.open()?, file, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
 }
 
 impl Usage {
     /// Reads it.
     #[must_use]
-    pub fn read(run: &Run) -> Self {
+    pub fn read(run: &Run, files: &mut Files) -> Self {
         let mut usage = Self {
             at: Instant::now(),
             cpu_ns: None,
@@ -48,11 +92,9 @@ impl Usage {
             frozen: false,
         };
         for dir in &run.dirs {
-            if let Ok(fd) = dir.open() {
-                match dir.version {
-                    Version::V1 => usage.v1(fd.as_fd(), |controller| dir.has(controller)),
-                    Version::V2 => usage.v2(fd.as_fd(), |controller| dir.has(controller)),
-                }
+            match dir.version {
+                Version::V1 => usage.v1(dir, files),
+                Version::V2 => usage.v2(dir, files),
             }
         }
         if usage.cpu_ns.is_none() && !run.processes.is_empty() {
@@ -64,43 +106,43 @@ impl Usage {
         usage
     }
 
-    fn v1(&mut self, dir: BorrowedFd, has: impl Fn(Controller) -> bool) {
-        if has(Controller::Cpuacct) {
-            self.cpu_ns = number(dir, "cpuacct.usage");
+    fn v1(&mut self, dir: &Dir, files: &mut Files) {
+        if dir.has(Controller::Cpuacct) {
+            self.cpu_ns = files.number(dir, "cpuacct.usage");
         }
-        if has(Controller::Cpu) {
-            self.throttled = read_at(dir, "cpu.stat").and_then(|text| keyed(&text, "nr_throttled"));
+        if dir.has(Controller::Cpu) {
+            self.throttled = files.text(dir, "cpu.stat").and_then(|text| keyed(&text, "nr_throttled"));
         }
-        if has(Controller::Memory) {
-            self.memory = number(dir, "memory.usage_in_bytes");
+        if dir.has(Controller::Memory) {
+            self.memory = files.number(dir, "memory.usage_in_bytes");
             // No limit shows as the largest number of whole pages.
-            self.memory_limit = number(dir, "memory.limit_in_bytes").filter(|n| *n < 1 << 62);
+            self.memory_limit = files.number(dir, "memory.limit_in_bytes").filter(|n| *n < 1 << 62);
         }
-        self.pids(dir, has(Controller::Pids));
-        if has(Controller::Freezer) {
-            self.frozen |= read_at(dir, "freezer.state").is_some_and(|text| text.trim() != "THAWED");
+        self.pids(dir, files);
+        if dir.has(Controller::Freezer) {
+            self.frozen |= files.text(dir, "freezer.state").is_some_and(|text| text.trim() != "THAWED");
         }
     }
 
-    fn v2(&mut self, dir: BorrowedFd, has: impl Fn(Controller) -> bool) {
-        if let Some(text) = read_at(dir, "cpu.stat") {
+    fn v2(&mut self, dir: &Dir, files: &mut Files) {
+        if let Some(text) = files.text(dir, "cpu.stat") {
             self.cpu_ns = keyed(&text, "usage_usec").map(|us| us.saturating_mul(1000)).or(self.cpu_ns);
-            if has(Controller::Cpu) {
+            if dir.has(Controller::Cpu) {
                 self.throttled = keyed(&text, "nr_throttled");
             }
         }
-        if has(Controller::Memory) {
-            self.memory = number(dir, "memory.current");
-            self.memory_limit = number(dir, "memory.max");
+        if dir.has(Controller::Memory) {
+            self.memory = files.number(dir, "memory.current");
+            self.memory_limit = files.number(dir, "memory.max");
         }
-        self.pids(dir, has(Controller::Pids));
-        self.frozen |= number(dir, "cgroup.freeze") == Some(1);
+        self.pids(dir, files);
+        self.frozen |= files.number(dir, "cgroup.freeze") == Some(1);
     }
 
-    fn pids(&mut self, dir: BorrowedFd, has: bool) {
-        if has {
-            self.tasks = number(dir, "pids.current").unwrap_or(self.tasks);
-            self.tasks_limit = number(dir, "pids.max");
+    fn pids(&mut self, dir: &Dir, files: &mut Files) {
+        if dir.has(Controller::Pids) {
+            self.tasks = files.number(dir, "pids.current").unwrap_or(self.tasks);
+            self.tasks_limit = files.number(dir, "pids.max");
         }
     }
 

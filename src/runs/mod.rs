@@ -19,7 +19,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::sys::stat::{FileStat, fstat};
+use nix::fcntl::AtFlags;
+use nix::sys::stat::{FileStat, fstat, fstatat};
 use nix::unistd::Pid;
 
 use crate::cgroup::layout::Layout;
@@ -140,14 +141,25 @@ pub fn layout_of(pid: Pid) -> Result<Layout, Error> {
     Ok(Layout::parse(&mounts, &own))
 }
 
+/// Whose keeper a holder of a run's lock is.
+pub type Fronts = BTreeMap<Pid, Pid>;
+
 /// All runs, by name.
 ///
 /// # Errors
 /// `/proc` cannot be read.
 pub fn find() -> Result<Vec<Run>, Error> {
+    find_by(&mut Fronts::new())
+}
+
+/// The same, for who looks again and again and remembers for a while who stands before whom.
+///
+/// # Errors
+/// As [`find`].
+pub fn find_by(fronts: &mut Fronts) -> Result<Vec<Run>, Error> {
     let layout = layout()?;
     let locks = Locks::read();
-    let mut walk = Walk { locks: &locks, fronts: BTreeMap::new(), found: Vec::new(), hierarchy: 0 };
+    let mut walk = Walk { locks: &locks, fronts, found: Vec::new(), hierarchy: 0 };
     for hierarchy in layout.v1.iter().chain(&layout.v2) {
         let version = if hierarchy.controllers.is_empty() { Version::V2 } else { Version::V1 };
         if let Ok(root) = open_dir(&hierarchy.mount) {
@@ -199,8 +211,8 @@ struct Place<'a> {
 
 struct Walk<'a> {
     locks: &'a Locks,
-    /// Whose keeper a holder is: one run has several directories.
-    fronts: BTreeMap<Pid, Pid>,
+    /// One run has several directories.
+    fronts: &'a mut Fronts,
     found: Vec<Found>,
     hierarchy: usize,
 }
@@ -220,15 +232,20 @@ impl Walk<'_> {
     /// Looks through a group and all below it.
     fn below(&mut self, dir: BorrowedFd, path: &Path, place: &Place) {
         for name in children(dir) {
-            // Gone meanwhile, or not ours to look at.
-            let Ok(child) = open_child(dir, &name) else { continue };
-            let Ok(stat) = fstat(&child) else { continue };
-            let path = path.join(&name);
+            // Gone meanwhile, or not ours to look at. One that has nothing for us is not opened.
+            let flags = AtFlags::AT_SYMLINK_NOFOLLOW;
+            let Ok(stat) = fstatat(dir, name.as_os_str(), flags) else { continue };
             let aside = place.version == Version::V2 && name.as_bytes().ends_with(ASIDE);
-            if is_ours(&name, &stat) && !aside {
+            let ours = is_ours(&name, &stat) && !aside;
+            // On these file systems a directory has one link for each one below it, and two of its own.
+            if !ours && stat.st_nlink == 2 {
+                continue;
+            }
+            let Ok(child) = open_child(dir, &name) else { continue };
+            let path = path.join(&name);
+            if ours {
                 self.take(&name, child.as_fd(), &stat, &path, place);
             }
-            // On these file systems a directory has one link for each one below it, and two of its own.
             if stat.st_nlink != 2 {
                 self.below(child.as_fd(), &path, place);
             }
@@ -245,7 +262,7 @@ impl Walk<'_> {
                 .collect(),
         };
         let mut list = BTreeSet::new();
-        gather(dir, &mut list);
+        gather(dir, stat, &mut list);
         let holders = self.locks.holders(stat.st_dev, stat.st_ino);
         let front = |pid: Pid| *self.fronts.entry(pid).or_insert_with(|| process::front_of(pid));
         let wrappers: Vec<Pid> = holders.into_iter().map(front).collect();
@@ -272,12 +289,14 @@ impl Walk<'_> {
 }
 
 /// All processes of a group and of those below it.
-fn gather(dir: BorrowedFd, list: &mut BTreeSet<i32>) {
+fn gather(dir: BorrowedFd, stat: &FileStat, list: &mut BTreeSet<i32>) {
     list.extend(processes(dir).into_iter().map(Pid::as_raw));
-    if fstat(dir).is_ok_and(|stat| stat.st_nlink != 2) {
+    if stat.st_nlink != 2 {
         for name in children(dir) {
-            if let Ok(child) = open_child(dir, &name) {
-                gather(child.as_fd(), list);
+            if let Ok(child) = open_child(dir, &name)
+                && let Ok(stat) = fstat(&child)
+            {
+                gather(child.as_fd(), &stat, list);
             }
         }
     }
@@ -288,7 +307,9 @@ fn gather(dir: BorrowedFd, list: &mut BTreeSet<i32>) {
 pub fn processes_now(run: &Run) -> BTreeSet<Pid> {
     let mut list = BTreeSet::new();
     for dir in run.dirs.iter().filter_map(|dir| dir.open().ok()) {
-        gather(dir.as_fd(), &mut list);
+        if let Ok(stat) = fstat(&dir) {
+            gather(dir.as_fd(), &stat, &mut list);
+        }
     }
     order::set(list.into_iter().map(Pid::from_raw))
 }

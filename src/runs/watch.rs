@@ -29,7 +29,11 @@ pub fn until_empty(dirs: &[BorrowedFd], deadline: Option<Instant>) -> Watched {
     let changes = changes_of(dirs);
     until(deadline, changes.as_ref(), || {
         let mut list = std::collections::BTreeSet::new();
-        dirs.iter().for_each(|dir| gather(*dir, &mut list));
+        for dir in dirs {
+            if let Ok(stat) = nix::sys::stat::fstat(dir) {
+                gather(*dir, &stat, &mut list);
+            }
+        }
         // A zombie is listed no more; who is of another pid namespace cannot be named.
         let left = !list.is_empty() || dirs.iter().any(|dir| holds_unnamed(*dir));
         left.then(|| list.into_iter().map(Pid::from_raw).collect())
