@@ -1,6 +1,7 @@
 //! Small files of `/proc` and `/sys`, read with as few calls as they need: the standard library asks for the
 //! size first, which these files do not know, and then reads in growing steps.
 
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
@@ -31,7 +32,7 @@ pub fn read_at(dir: BorrowedFd, file: &str) -> Result<Vec<u8>, Errno> {
 ///
 /// # Errors
 /// The kernel's answer.
-pub fn lines_at(dir: BorrowedFd, file: &str) -> Result<Vec<u8>, Errno> {
+pub fn lines_at(dir: BorrowedFd, file: &OsStr) -> Result<Vec<u8>, Errno> {
     read_until(openat(dir, file, READ, Mode::empty())?.as_fd(), BUFFER - 64)
 }
 

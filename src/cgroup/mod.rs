@@ -21,7 +21,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use crate::error::Error;
 use crate::limits::{Controller, How, Version, Write};
 use crate::plan::GroupPlan;
-pub use tree::{children, is_abandoned, kill_tree, processes, remove_tree};
+pub use tree::{children, is_abandoned, kill_tree, processes, processes_of, remove_tree};
 
 /// The sticky bit marks a group as made by rcon: it means nothing on a cgroup directory, costs nothing to set
 /// at creation, and keeps `rcon gc` from groups of others that happen to be called rcon-something.

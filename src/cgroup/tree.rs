@@ -44,7 +44,13 @@ pub(super) fn has_limited_children(dir: BorrowedFd, except: Option<&str>) -> boo
 /// The file is opened anew each time: on v1 a descriptor that is kept shows a list that is kept.
 #[must_use]
 pub fn processes(dir: BorrowedFd) -> Vec<Pid> {
-    let text = crate::files::lines_at(dir, "cgroup.procs").unwrap_or_default();
+    processes_of(dir, OsStr::new("cgroup.procs"))
+}
+
+/// The same of a list named by its path below an open directory: one call less for each that is only looked at.
+#[must_use]
+pub fn processes_of(dir: BorrowedFd, file: &OsStr) -> Vec<Pid> {
+    let text = crate::files::lines_at(dir, file).unwrap_or_default();
     let text = String::from_utf8(text).unwrap_or_default();
     // 0 is a process of another pid namespace, which cannot be named from here.
     text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).map(Pid::from_raw).collect()

@@ -24,10 +24,11 @@ use nix::sys::stat::{FileStat, fstat, fstatat};
 use nix::unistd::Pid;
 
 use crate::cgroup::layout::Layout;
-use crate::cgroup::{MODE, children, open_child, open_dir, processes};
+use crate::cgroup::{MODE, children, open_child, open_dir, processes, processes_of};
 use crate::error::{Error, printable};
 use crate::limits::{Controller, Version};
 use crate::order;
+use crate::sys::try_lock;
 use locks::Locks;
 pub use name::{Asked, Name};
 pub use select::{matching, one};
@@ -232,43 +233,54 @@ impl Walk<'_> {
     /// Looks through a group and all below it.
     fn below(&mut self, dir: BorrowedFd, path: &Path, place: &Place) {
         for name in children(dir) {
-            // Gone meanwhile, or not ours to look at. One that has nothing for us is not opened.
+            // Gone meanwhile, or not ours to look at. What is of no use to us is not opened.
             let flags = AtFlags::AT_SYMLINK_NOFOLLOW;
             let Ok(stat) = fstatat(dir, name.as_os_str(), flags) else { continue };
             let aside = place.version == Version::V2 && name.as_bytes().ends_with(ASIDE);
             let ours = is_ours(&name, &stat) && !aside;
             // On these file systems a directory has one link for each one below it, and two of its own.
-            if !ours && stat.st_nlink == 2 {
-                continue;
-            }
-            let Ok(child) = open_child(dir, &name) else { continue };
+            let is_leaf = stat.st_nlink == 2;
             let path = path.join(&name);
+            let child = if is_leaf { None } else { open_child(dir, &name).ok() };
             if ours {
-                self.take(&name, child.as_fd(), &stat, &path, place);
+                self.take(&name, dir, child.as_ref(), &stat, &path, place);
             }
-            if stat.st_nlink != 2 {
+            if let Some(child) = child {
                 self.below(child.as_fd(), &path, place);
             }
         }
     }
 
-    fn take(&mut self, name: &OsStr, dir: BorrowedFd, stat: &FileStat, path: &Path, place: &Place) {
+    /// Takes a directory by its name in `parent`; open, where others are below it.
+    fn take(
+        &mut self,
+        name: &OsStr,
+        parent: BorrowedFd,
+        open: Option<&OwnedFd>,
+        stat: &FileStat,
+        path: &Path,
+        place: &Place,
+    ) {
+        let file = |file: &str| Path::new(name).join(file).into_os_string();
         let controllers = match place.version {
             Version::V1 => place.controllers.to_vec(),
-            Version::V2 => crate::cgroup::read_at(dir, "cgroup.controllers")
-                .unwrap_or_default()
-                .split_whitespace()
-                .map(str::to_owned)
-                .collect(),
+            Version::V2 => {
+                let text = crate::files::lines_at(parent, &file("cgroup.controllers")).unwrap_or_default();
+                String::from_utf8_lossy(&text).split_whitespace().map(str::to_owned).collect()
+            }
         };
         let mut list = BTreeSet::new();
-        gather(dir, stat, &mut list);
+        match open {
+            Some(dir) => gather(dir.as_fd(), stat, &mut list),
+            None => list.extend(processes_of(parent, &file("cgroup.procs")).into_iter().map(Pid::as_raw)),
+        }
         let holders = self.locks.holders(stat.st_dev, stat.st_ino);
         let front = |pid: Pid| *self.fronts.entry(pid).or_insert_with(|| process::front_of(pid));
         let wrappers: Vec<Pid> = holders.into_iter().map(front).collect();
         // A holder in another pid namespace is not listed. Trying the lock hurts nobody who has it; it is tried
         // only here, because whoever is about to get it would have to try again.
-        let held = !wrappers.is_empty() || crate::sys::try_lock(dir, true).is_err();
+        let is_locked = || open_child(parent, name).is_ok_and(|dir| try_lock(dir.as_fd(), true).is_err());
+        let held = !wrappers.is_empty() || is_locked();
         let bytes = name.as_bytes().get(PREFIX.len()..).unwrap_or_default();
         self.found.push(Found {
             name: OsString::from_vec(bytes.to_vec()),
