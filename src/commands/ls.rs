@@ -1,6 +1,6 @@
 //! `rcon ls`: all runs, one line each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -96,10 +96,11 @@ impl Memory {
     }
 
     fn age(&mut self, pid: Pid, now: Duration) -> Option<Duration> {
-        if !self.started.contains_key(&pid) {
-            self.started.insert(pid, process::stat(pid)?);
-        }
-        self.started.get(&pid).map(|stat| process::age(stat, now))
+        let stat = match self.started.entry(pid) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(process::stat(pid)?),
+        };
+        Some(process::age(stat, now))
     }
 }
 

@@ -137,7 +137,7 @@ const REMEMBERED: usize = 5;
 impl View {
     fn look(&mut self) -> Result<(), Error> {
         let now = process::uptime();
-        if self.looks % REMEMBERED == 0 {
+        if self.looks.is_multiple_of(REMEMBERED) {
             self.memory.forget();
             self.fronts.clear();
             self.memory.files.keep(self.rows.iter().flat_map(|row| &row.run.dirs));

@@ -12,8 +12,10 @@ use crate::value::show_bytes;
 pub struct Panel {
     /// What it shows.
     pub title: &'static str,
-    /// Moments and values; nothing where the kernel told nothing.
+    /// Moments and values; nothing where the kernel told nothing, or a rate has too few looks.
     pub points: Vec<(f64, f64)>,
+    /// Was it counted at all?
+    pub counted: bool,
     /// The limit, as a line.
     pub limit: Option<f64>,
     /// A value in words.
@@ -42,7 +44,8 @@ impl Panel {
     #[must_use]
     pub fn caption(&self) -> String {
         if self.points.is_empty() {
-            return format!("{}: n/a (it was not counted)", self.title);
+            let why = if self.counted { "the run was too short for it" } else { "it was not counted" };
+            return format!("{}: n/a ({why})", self.title);
         }
         let limit = self.limit.map_or_else(String::new, |limit| format!(", limit {}", (self.show)(limit)));
         format!("{}: peak {}{limit}", self.title, (self.show)(self.peak()))
@@ -82,25 +85,25 @@ pub fn panels(record: &Record) -> Vec<Panel> {
     let gauge = |column: &[Option<u64>]| -> Vec<(f64, f64)> {
         at.iter().zip(column).filter_map(|(at, value)| Some((*at, (*value)? as f64))).collect()
     };
-    let counter = |column: &[Option<u64>]| rates(&gauge(column));
     let cpu: Vec<(f64, f64)> =
         at.iter().zip(&record.cpu_seconds).filter_map(|(at, value)| Some((*at, (*value)?))).collect();
+    let level = |title, points: Vec<_>, limit: Option<u64>, show| {
+        let (counted, limit) = (!points.is_empty(), limit.map(|n| n as f64));
+        Panel { title, points, counted, limit, show }
+    };
+    let change = |title, points: Vec<_>, limit, show| Panel {
+        title,
+        counted: !points.is_empty(),
+        points: rates(&points),
+        limit,
+        show,
+    };
     vec![
-        Panel { title: "CPU", points: rates(&cpu), limit: record.limits.cpus, show: percent },
-        Panel {
-            title: "memory",
-            points: gauge(&record.memory_bytes),
-            limit: record.limits.memory_bytes.map(|n| n as f64),
-            show: bytes,
-        },
-        Panel {
-            title: "tasks",
-            points: gauge(&record.pids),
-            limit: record.limits.pids.map(|n| n as f64),
-            show: count,
-        },
-        Panel { title: "read", points: counter(&record.read_bytes), limit: None, show: rate },
-        Panel { title: "written", points: counter(&record.written_bytes), limit: None, show: rate },
+        change("CPU", cpu, record.limits.cpus, percent as fn(f64) -> String),
+        level("memory", gauge(&record.memory_bytes), record.limits.memory_bytes, bytes),
+        level("tasks", gauge(&record.pids), record.limits.pids, count),
+        change("read", gauge(&record.read_bytes), None, rate),
+        change("written", gauge(&record.written_bytes), None, rate),
     ]
 }
 
@@ -156,7 +159,8 @@ mod tests {
 
     #[test]
     fn a_far_limit_does_not_flatten_the_curve() {
-        let panel = |limit| Panel { title: "x", points: vec![(0.0, 10.0)], limit, show: count };
+        let panel =
+            |limit| Panel { title: "x", points: vec![(0.0, 10.0)], counted: true, limit, show: count };
         assert_eq!(panel(Some(1000.0)).top(), 10.5);
         assert_eq!(panel(Some(20.0)).top(), 21.0);
         assert_eq!(panel(None).caption(), "x: peak 10");

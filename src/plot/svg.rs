@@ -78,7 +78,11 @@ fn panel(panel: &Panel, wall: f64, top: f64, out: &mut String) {
             ));
             out.push_str(&label(line, &escaped(&(panel.show)(limit))));
         }
-        None => out.push_str(&label(top, &escaped(&(panel.show)(most)))),
+        // At the height where it is: the axis goes on a little above.
+        None if panel.peak() > 0.0 => {
+            out.push_str(&label(y(panel.peak()), &escaped(&(panel.show)(panel.peak()))));
+        }
+        None => {}
     }
     for (at, anchor, text) in [(LEFT, "start", "0".to_owned()), (right, "end", time(wall))] {
         out.push_str(&format!(
