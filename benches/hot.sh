@@ -23,16 +23,21 @@ trace capcon capcon --allow net_bind_service -- true
 trace cage --unshare all --root / --proc -- true
 section() { # DIRECTORY: what the functions called there are to the linker
     cat "$work/$1"/* | sed -n "s/^c\?fn=([0-9]*) //p" | sed "s/'[0-9]*$//" | sort -u >"$work/functions"
-    # Rust: a name without the hash of the build. C: a function has no section of its own, its file's is taken.
-    sed -n 's/^\(_ZN.*17h\)[0-9a-f]\{16\}E$/\1*/p; /^_R/s/Cs[0-9A-Za-z]*_/Cs*_/gp' "$work/functions"
+    # Rust: a name without its hash, which tells the instances of a generic function apart: it stays where there are
+    # several (and where it is another one with the next compiler, nothing is lost but a page).
+    # C: a function has no section of its own, its file's is taken.
+    awk 'NR == FNR { if (match($0, /:\(\.text\._ZN.*17h/)) count[substr($0, RSTART + 8, RLENGTH - 8)]++; next }
+        /^_ZN.*17h[0-9a-f]+E$/ { plain = substr($0, 1, length($0) - 17); print (count[plain] > 1 ? $0 : plain "*") }' \
+        "$work/map" "$work/functions"
+    sed -n '/^_R/s/Cs[0-9A-Za-z]*_/Cs*_/gp' "$work/functions"
     awk 'NR == FNR { wanted[$1]; next }
         /\.a\([^)]*\):\(/ { n = split($0, part, "/"); split(part[n], piece, /[()]/); file = piece[1] ":" piece[2]; next }
-        NF == 5 && ($5 in wanted) && file ~ /^lib(c|gcc)/ { print file }' "$work/functions" "$work/map"
+        NF == 5 && ($5 in wanted) && file ~ /^lib(c|m|gcc)/ { print file }' "$work/functions" "$work/map"
 }
 {
     section plain.front
-    # Those of a processor with other instructions than the one that was looked at.
-    printf 'libc*.a:%s\n' 'mem*-evex*.o' 'mem*-avx*.o' 'strlen-evex*.o' 'strlen-avx*.o' 'str*cmp-evex*.o' 'str*cmp-avx*.o'
+    # Those of a processor with other instructions than the one that was looked at, and what valgrind hides (the vDSO).
+    printf 'libc*.a:%s\n' 'mem*-evex*.o' 'mem*-avx*.o' 'str*-evex*.o' 'str*-avx*.o' dl-object.o dl-setup_hash.o
     section plain
     section capcon
     section cage

@@ -10,7 +10,6 @@ mod history;
 mod ls;
 mod plot;
 mod profile;
-mod report_schema;
 mod set;
 mod show;
 mod text;
@@ -57,7 +56,7 @@ pub fn all() -> &'static [Sub] {
         Sub { name: "image", command: crate::image::command, run: crate::image::run },
         Sub { name: "plot", command: plot::command, run: plot::run },
         Sub { name: "history", command: history::command, run: history::run },
-        Sub { name: "report-schema", command: report_schema::command, run: report_schema::run },
+        Sub { name: "report-schema", command: text::schema_command, run: text::schema },
     ]
 }
 

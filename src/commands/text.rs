@@ -1,20 +1,29 @@
-//! `rcon completions` and `rcon man`: one file that people download can install itself.
+//! `rcon completions`, `rcon man` and `rcon report-schema`: one file that people download can install itself.
 
 use clap::{Arg, ArgMatches, Command};
 
 use crate::error::Error;
 
-const COMPLETIONS: [(&str, &[&str]); 3] = [
-    ("bash", &[include_str!("../../completions/rcon.bash")]),
-    ("zsh", &[include_str!("../../completions/_rcon")]),
-    ("fish", &[include_str!("../../completions/rcon.fish"), include_str!("../../completions/capcon.fish")]),
-];
+/// A long text, as a static: those have names by which the linker puts them where no run comes along (build.rs).
+macro_rules! long_text {
+    ($name:ident, $file:literal) => {
+        static $name: [u8; include_bytes!($file).len()] = *include_bytes!($file);
+    };
+}
 
-const PAGES: [(&str, &str); 3] = [
-    ("rcon", include_str!("../doc/rcon.1")),
-    ("capcon", include_str!("../doc/capcon.1")),
-    ("profile", include_str!("../doc/rcon-profile.5")),
-];
+long_text!(BASH, "../../completions/rcon.bash");
+long_text!(ZSH, "../../completions/_rcon");
+long_text!(FISH, "../../completions/rcon.fish");
+long_text!(CAPCON_FISH, "../../completions/capcon.fish");
+long_text!(RCON_1, "../doc/rcon.1");
+long_text!(CAPCON_1, "../doc/capcon.1");
+long_text!(PROFILE_5, "../doc/rcon-profile.5");
+long_text!(SCHEMA, "../report/schema.json");
+
+const COMPLETIONS: [(&str, &[&[u8]]); 3] =
+    [("bash", &[&BASH]), ("zsh", &[&ZSH]), ("fish", &[&FISH, &CAPCON_FISH])];
+
+const PAGES: [(&str, &[u8]); 3] = [("rcon", &RCON_1), ("capcon", &CAPCON_1), ("profile", &PROFILE_5)];
 
 pub(super) fn completions_command() -> Command {
     Command::new("completions").about("Print the completion script of a shell").arg(
@@ -48,5 +57,14 @@ pub(super) fn man(matches: &ArgMatches) -> Result<i32, Error> {
         .iter()
         .filter(|(name, _)| Some(*name) == page.map(String::as_str))
         .for_each(|(_, text)| crate::print(text));
+    Ok(0)
+}
+
+pub(super) fn schema_command() -> Command {
+    Command::new("report-schema").about("Print the JSON Schema of --report=json")
+}
+
+pub(super) fn schema(_: &ArgMatches) -> Result<i32, Error> {
+    crate::print(SCHEMA);
     Ok(0)
 }

@@ -27,9 +27,6 @@ pub const SCHEMA_VERSION: u32 = 1;
 /// The period of a CPU quota where nobody says another (Documentation/scheduler/sched-bwc.rst).
 const PERIOD: Duration = Duration::from_millis(100);
 
-/// The JSON Schema of a report.
-pub const SCHEMA: &str = include_str!("schema.json");
-
 /// Why it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
