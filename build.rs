@@ -59,7 +59,8 @@ fn main() {
 /// A name that is not there, or no longer, does no harm.
 fn side_by_side(functions: &str) -> String {
     // Where the kernel enters, first.
-    let mut out = String::from("  .text.together :\n  {\n    *crt1.o(.text) *crtbegin*.o(.text) *(.text.main)\n");
+    let mut out =
+        String::from("  .text.together :\n  {\n    *crt1.o(.text) *crtbegin*.o(.text) *(.text.main)\n");
     for line in functions.lines() {
         let written = match line.contains(':') {
             // ARCHIVE:FILE, of the C library.

@@ -189,6 +189,7 @@ fn limits_table(rcon: &str, floors: &[(&'static str, PathBuf)], groups: &[String
             ));
         }
     }
+    rows.extend(by_hand(groups, truth));
     if let Some(systemd_run) = find("systemd-run").filter(|_| Path::new("/run/systemd/system").exists()) {
         let limits = ["-p", "CPUQuota=30%", "-p", "MemoryMax=256M", "-p", "TasksMax=64"];
         let mut words = vec![systemd_run.as_str(), "-q", "--scope"];
@@ -197,6 +198,38 @@ fn limits_table(rcon: &str, floors: &[(&'static str, PathBuf)], groups: &[String
         rows.push(contestant("systemd-run --scope", &words));
     }
     Table { title: "limits: --cpu 30% --mem 256M --pids 64 -- true", rows }
+}
+
+/// What people write where they have no wrapper: a shell script on cgroupfs, and libcgroup's tools.
+fn by_hand(groups: &[String], truth: &str) -> Vec<Contestant> {
+    const V1: &str = "c=$1 m=$2 p=$3 n=by-hand-$$; shift 3; mkdir $c/$n $m/$n $p/$n
+echo 30000 >$c/$n/cpu.cfs_quota_us; echo 268435456 >$m/$n/memory.limit_in_bytes; echo 64 >$p/$n/pids.max
+sh -c 'for d in $0; do echo $$ >$d/cgroup.procs; done; exec \"$@\"' \"$c/$n $m/$n $p/$n\" \"$@\"; s=$?
+rmdir $c/$n $m/$n $p/$n; exit $s";
+    const V2: &str = "g=$1/by-hand-$$; shift; mkdir $g
+echo '30000 100000' >$g/cpu.max; echo 268435456 >$g/memory.max; echo 64 >$g/pids.max
+sh -c 'echo $$ >$0/cgroup.procs; exec \"$@\"' $g \"$@\"; s=$?; rmdir $g; exit $s";
+    // A cgdelete of several controllers removes the group of the first one only, so each is named by itself.
+    const TOOLS: &str = "n=by-hand-$$ c=cpu:${1#*/cpu}/by-hand-$$ m=memory:${2#*/memory}/by-hand-$$ p=pids:${3#*/pids}/by-hand-$$
+shift 3; cgcreate -g $c -g $m -g $p
+cgset -r cpu.cfs_quota_us=30000 ${c#*:}; cgset -r memory.limit_in_bytes=256M ${m#*:}; cgset -r pids.max=64 ${p#*:}
+cgexec -g $c -g $m -g $p \"$@\"; s=$?; cgdelete -g $c -g $m -g $p; exit $s";
+    let parents: Vec<&str> = groups
+        .iter()
+        .skip(1)
+        .map(|group| group.split_once('=').map_or(group.as_str(), |(_, path)| path))
+        .collect();
+    let script = |name: &str, text: &str| {
+        contestant(name, &[&["sh", "-c", text, "sh"], parents.as_slice(), &[truth]].concat())
+    };
+    match groups.first().map(String::as_str) {
+        Some("v1") if parents.len() == 3 => {
+            let tools = find("cgexec").map(|_| script("cgcreate ... cgexec", TOOLS));
+            [Some(script("shell script", V1)), tools].into_iter().flatten().collect()
+        }
+        Some("v2") => vec![script("shell script", V2)],
+        _ => Vec::new(),
+    }
 }
 
 struct Sample {

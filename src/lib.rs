@@ -233,8 +233,8 @@ pub(crate) fn say(message: &str) {
 }
 
 /// What was asked for, on standard output; a reader that has gone has had enough.
-pub(crate) fn print(text: impl AsRef<[u8]>) {
+pub(crate) fn print(text: &str) {
     let mut out = std::io::stdout();
-    let written = out.write_all(text.as_ref()).and_then(|()| out.flush());
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     drop(written);
 }

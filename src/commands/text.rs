@@ -25,6 +25,10 @@ const COMPLETIONS: [(&str, &[&[u8]]); 3] =
 
 const PAGES: [(&str, &[u8]); 3] = [("rcon", &RCON_1), ("capcon", &CAPCON_1), ("profile", &PROFILE_5)];
 
+fn put(text: &[u8]) {
+    crate::print(&String::from_utf8_lossy(text));
+}
+
 pub(super) fn completions_command() -> Command {
     Command::new("completions").about("Print the completion script of a shell").arg(
         Arg::new("SHELL")
@@ -37,7 +41,7 @@ pub(super) fn completions_command() -> Command {
 pub(super) fn completions(matches: &ArgMatches) -> Result<i32, Error> {
     let shell = matches.get_one::<String>("SHELL");
     for (_, texts) in COMPLETIONS.iter().filter(|(name, _)| Some(*name) == shell.map(String::as_str)) {
-        texts.iter().for_each(|text| crate::print(text));
+        texts.iter().for_each(|text| put(text));
     }
     Ok(0)
 }
@@ -53,10 +57,7 @@ pub(super) fn man_command() -> Command {
 
 pub(super) fn man(matches: &ArgMatches) -> Result<i32, Error> {
     let page = matches.get_one::<String>("PAGE");
-    PAGES
-        .iter()
-        .filter(|(name, _)| Some(*name) == page.map(String::as_str))
-        .for_each(|(_, text)| crate::print(text));
+    PAGES.iter().filter(|(name, _)| Some(*name) == page.map(String::as_str)).for_each(|(_, text)| put(text));
     Ok(0)
 }
 
@@ -65,6 +66,6 @@ pub(super) fn schema_command() -> Command {
 }
 
 pub(super) fn schema(_: &ArgMatches) -> Result<i32, Error> {
-    crate::print(SCHEMA);
+    put(&SCHEMA);
     Ok(0)
 }
