@@ -209,11 +209,11 @@ rmdir $c/$n $m/$n $p/$n; exit $s";
     const V2: &str = "g=$1/by-hand-$$; shift; mkdir $g
 echo '30000 100000' >$g/cpu.max; echo 268435456 >$g/memory.max; echo 64 >$g/pids.max
 sh -c 'echo $$ >$0/cgroup.procs; exec \"$@\"' $g \"$@\"; s=$?; rmdir $g; exit $s";
-    // A cgdelete of several controllers removes the group of the first one only, so each is named by itself.
+    // One cgdelete of several controllers leaves groups behind.
     const TOOLS: &str = "n=by-hand-$$ c=cpu:${1#*/cpu}/by-hand-$$ m=memory:${2#*/memory}/by-hand-$$ p=pids:${3#*/pids}/by-hand-$$
 shift 3; cgcreate -g $c -g $m -g $p
 cgset -r cpu.cfs_quota_us=30000 ${c#*:}; cgset -r memory.limit_in_bytes=256M ${m#*:}; cgset -r pids.max=64 ${p#*:}
-cgexec -g $c -g $m -g $p \"$@\"; s=$?; cgdelete -g $c -g $m -g $p; exit $s";
+cgexec -g $c -g $m -g $p \"$@\"; s=$?; cgdelete -g $c; cgdelete -g $m; cgdelete -g $p; exit $s";
     let parents: Vec<&str> = groups
         .iter()
         .skip(1)
