@@ -14,7 +14,7 @@ use crate::limits::{Controller, Facts, Value};
 use crate::order;
 use crate::systemd::Manager;
 use crate::value::Size;
-use crate::{disks, error::Error, files};
+use crate::{disks, error::Error, files, weaker};
 
 /// The machine.
 #[derive(Clone, Debug, Default)]
@@ -58,6 +58,8 @@ pub struct Host {
     pub cage: crate::cage::Facts,
     /// What a service manager has told us.
     pub notify: crate::notify::Facts,
+    /// What stands in for limits that cannot be had, where less than all is a choice.
+    pub weaker: Option<weaker::Facts>,
     /// PATH of the caller.
     pub path: Option<OsString>,
 }
@@ -110,7 +112,23 @@ impl Host {
     pub fn read(root: &Path, args: &Args) -> Result<Self, Error> {
         let mut host = Self::around(root, args, || read_layout(root, args))?;
         host.manager = host.find_manager(root);
+        if (args.best_effort || args.explain.is_some()) && args.needs_group() {
+            let counts = |asked: &crate::limits::Asked| asked.limit.controller == Controller::Pids;
+            let count = !host.root && args.limits.iter().any(counts) && !host.may_limit_tasks();
+            host.weaker = Some(weaker::Facts::read(root, count));
+        }
         Ok(host)
+    }
+
+    /// Is there a group for tasks that could be ours to divide? Where there is, nobody need be counted.
+    fn may_limit_tasks(&self) -> bool {
+        match self.layout.v1_of(Controller::Pids) {
+            Some(hierarchy) => {
+                let parent = self.v1_parent(hierarchy);
+                !hierarchy.read_only && parent.is_ok_and(|parent| !self.closed.contains(&parent))
+            }
+            None => self.manager.is_some() || self.has_a_place(),
+        }
     }
 
     /// Asked only where the tree has no place that could do.

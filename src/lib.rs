@@ -45,6 +45,7 @@ pub mod sys;
 pub mod systemd;
 pub mod usage;
 pub mod value;
+pub mod weaker;
 
 use std::ffi::OsString;
 use std::io::Write;

@@ -580,6 +580,13 @@ fn burst(ask: &Ask, file: &'static str) -> Lines {
     one(file, burst)
 }
 
+/// The bytes that a size comes to here; nothing where it is none, or no limit.
+#[must_use]
+pub fn bytes(asked: &Asked, facts: &Facts) -> Option<u64> {
+    let Value::Size(_) = &asked.value else { return None };
+    Ask { value: &asked.value, all: &[], facts }.size(&asked.value).ok().flatten()
+}
+
 /// The row of an option.
 #[must_use]
 pub fn limit(name: &str) -> Option<&'static Limit> {

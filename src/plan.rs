@@ -9,6 +9,9 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
 use crate::cage;
+use crate::cage::namespaces::Kind;
+use crate::cage::process::Setting;
+use crate::cage::step::CageStep;
 use crate::capabilities::Sets;
 use crate::cli::Args;
 use crate::environment;
@@ -23,8 +26,9 @@ use crate::runs::Name;
 use crate::step::{Exec, Step};
 use crate::systemd::Scope;
 use crate::usage::Counting;
-use placing::Placing;
+use crate::weaker::{self, StandIn};
 pub use placing::freezer;
+use placing::{Less, Lost, Placing};
 
 /// Everything that a run does.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,7 +140,6 @@ pub fn plan(args: &Args, host: &Host) -> Result<Plan, Error> {
         privileges,
         receipt,
     } = args;
-    let mut waived = Vec::new();
     let named = name.as_ref().map(|name| naming(name, host)).transpose()?;
     let place = Placing {
         host,
@@ -147,10 +150,11 @@ pub fn plan(args: &Args, host: &Host) -> Result<Plan, Error> {
         allow_escape: *allow_escape,
         receipt,
     };
-    let (mut groups, kept) = match (args.needs_group(), *best_effort) {
-        (false, _) => (Vec::new(), Vec::new()),
-        (true, false) => (place.groups()?, limits.clone()),
-        (true, true) => place.groups_with_less(&mut waived)?,
+    let had = |groups| Less { groups, limits: limits.clone(), receipt: receipt.clone(), lost: Vec::new() };
+    let Less { mut groups, limits: kept, receipt: told, lost } = match (args.needs_group(), *best_effort) {
+        (false, _) => had(Vec::new()),
+        (true, false) => had(place.groups()?),
+        (true, true) => place.groups_with_less()?,
     };
     let counting = place.counting(&mut groups);
     if let Some(scope) = groups.iter_mut().find_map(|group| group.scope.as_mut()) {
@@ -167,6 +171,7 @@ pub fn plan(args: &Args, host: &Host) -> Result<Plan, Error> {
     let cage::Cage { mut birth, enter, settings, last, root: _ } =
         cage::plan(cage, &host.cage, *wait_all, host.notify.listen)?;
     let inside = privileges::Inside::of(&birth);
+    let (waived, stand_ins) = instead(&lost, receipt, &settings, birth.new.has(Kind::User), host);
     let privileges = privileges::plan(privileges, host.privileges.as_ref(), inside.as_ref())?;
     let mut brought: Vec<(OsString, OsString)> = host.cage.variables.clone();
     brought.extend(privileges.variables);
@@ -188,7 +193,8 @@ pub fn plan(args: &Args, host: &Host) -> Result<Plan, Error> {
         .filter(|i| groups.get(*i).is_some_and(|g| g.version == Version::V1))
         .map(Step::Join);
     let mut steps: Vec<Step> = (!in_place).then_some(Step::JoinJob).into_iter().chain(joins).collect();
-    steps.extend(enter.into_iter().chain(settings).map(Step::Cage));
+    let stand_ins = stand_ins.into_iter().map(CageStep::Process);
+    steps.extend(enter.into_iter().chain(stand_ins).chain(settings).map(Step::Cage));
     steps.extend(birth.relay.iter().filter(|relay| relay.inside).map(|_| Step::OpenRelay));
     steps.extend(privileges.steps);
     steps.extend(privileges.checks);
@@ -214,9 +220,42 @@ pub fn plan(args: &Args, host: &Host) -> Result<Plan, Error> {
         notes: privileges.notes,
         sets: privileges.sets,
         limits: kept,
-        receipt: receipt.clone(),
+        receipt: told,
         counting,
     })
+}
+
+/// What is said of limits that cannot be had, and what is set in their place. What the user sets by another option
+/// stays as the user says.
+fn instead(
+    lost: &[Lost],
+    asked: &receipt::Asked,
+    settings: &[CageStep],
+    apart: bool,
+    host: &Host,
+) -> (Vec<String>, Vec<Setting>) {
+    let (mut waived, mut stand_ins) = (Vec::new(), Vec::<Setting>::new());
+    for Lost { spelled, why, limit } in lost {
+        let stand_in = host.weaker.as_ref().and_then(|own| match limit {
+            Some(limit) => weaker::of_limit(limit, &host.facts, own, apart),
+            None if spelled.starts_with("--cpu-time ") => {
+                asked.cpu_time.map(|span| weaker::of_cpu_time(span.0, asked.grace(), own))
+            }
+            None => None,
+        });
+        let said = |setting: &Setting| {
+            settings.iter().any(|step| matches!(step, CageStep::Process(one) if one.replaces(setting)))
+        };
+        match stand_in {
+            Some(StandIn { setting, words }) if !setting.as_ref().is_some_and(said) => {
+                waived.push(format!("{spelled}: {why}; {words}"));
+                stand_ins.retain(|one| !setting.as_ref().is_some_and(|setting| setting.replaces(one)));
+                stand_ins.extend(setting);
+            }
+            _ => waived.push(format!("{spelled}: {why}")),
+        }
+    }
+    (waived, stand_ins)
 }
 
 /// The way of the command's messages to its service manager, where it has one.

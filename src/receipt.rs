@@ -84,6 +84,13 @@ impl Asked {
         }
     }
 
+    /// Leaves out the option that [`spelled`](Self::spelled) names.
+    pub fn need_less(&mut self) {
+        if self.cpu_time.take().is_none() && self.oom_status.take().is_none() {
+            self.oom_fail = false;
+        }
+    }
+
     /// Refuses what contradicts itself or means nothing.
     ///
     /// # Errors

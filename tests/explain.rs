@@ -34,8 +34,8 @@ fn told(root: &Path, line: &str) -> String {
     let args = Args { explain: Some(Format::Text), ..args(line) };
     let mut out = format!("$ rcon {line}\n");
     let host = match Host::read(root, &args) {
-        // What differs from run to run.
-        Ok(host) => Host { pid: 4321, nonce: 0xabc << 10, ..host },
+        // What differs from run to run, and with who runs it.
+        Ok(host) => Host { pid: 4321, nonce: 0xabc << 10, weaker: None, ..host },
         Err(error) => return format!("{out}{error}\n\n"),
     };
     if let Err(error) = plan::plan(&args, &host) {

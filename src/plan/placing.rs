@@ -56,33 +56,70 @@ fn writable(hierarchy: &Hierarchy) -> Result<(), Error> {
         .try_this(format!("mount -o remount,rw {mount} (in a container: let it have a writable one)")))
 }
 
+/// What can be had of what was asked.
+#[derive(Debug, Default)]
+pub(super) struct Less {
+    pub(super) groups: Vec<GroupPlan>,
+    pub(super) limits: Vec<Asked>,
+    pub(super) receipt: receipt::Asked,
+    pub(super) lost: Vec<Lost>,
+}
+
+/// What cannot be had, and why.
+#[derive(Debug)]
+pub(super) struct Lost {
+    pub(super) spelled: String,
+    pub(super) why: String,
+    pub(super) limit: Option<Asked>,
+}
+
+impl Less {
+    fn lose(&mut self, spelled: String, why: String, limit: Option<Asked>) {
+        self.lost.push(Lost { spelled, why, limit });
+    }
+}
+
 impl Placing<'_> {
     /// Leaves out one limit after the other until the rest can be had, and says which.
-    pub(super) fn groups_with_less(
-        &self,
-        waived: &mut Vec<String>,
-    ) -> Result<(Vec<GroupPlan>, Vec<Asked>), Error> {
-        let mut limits = self.limits.to_vec();
+    pub(super) fn groups_with_less(&self) -> Result<Less, Error> {
+        let mut less =
+            Less { limits: self.limits.to_vec(), receipt: self.receipt.clone(), ..Less::default() };
         loop {
-            let attempt = Placing { limits: &limits, ..*self };
+            let attempt = Placing { limits: &less.limits, receipt: &less.receipt, ..*self };
             let error = match attempt.groups() {
-                Ok(groups) => return Ok((groups, limits)),
+                Ok(groups) => {
+                    less.groups = groups;
+                    break;
+                }
                 Err(error) => error,
             };
-            let Some(at) = limits.iter().position(|asked| Some(&asked.spelled) == error.option.as_ref())
-            else {
-                return Err(error);
-            };
-            waived.push(format!("{}: {}", limits.remove(at).spelled, error.what));
-            if limits.is_empty()
+            let at = less.limits.iter().position(|asked| Some(&asked.spelled) == error.option.as_ref());
+            match at {
+                Some(at) => {
+                    let asked = less.limits.remove(at);
+                    less.lose(asked.spelled.clone(), error.what, Some(asked));
+                }
+                None if less.receipt.needs_group() && error.option == Some(less.receipt.spelled()) => {
+                    less.lose(less.receipt.spelled(), error.what, None);
+                    less.receipt.need_less();
+                }
+                None => return Err(error),
+            }
+            if less.limits.is_empty()
                 && self.group.is_none()
                 && self.named.is_none()
                 && !self.given
-                && !self.receipt.needs_group()
+                && !less.receipt.needs_group()
             {
-                return Ok((Vec::new(), limits));
+                break;
             }
         }
+        let grows = less.receipt.mem_grow.is_some();
+        if grows && !less.limits.iter().any(|asked| asked.limit.name == "mem") {
+            less.receipt.mem_grow = None;
+            less.lose("--mem-grow".to_owned(), "there is no --mem to begin at".to_owned(), None);
+        }
+        Ok(less)
     }
 
     pub(super) fn groups(&self) -> Result<Vec<GroupPlan>, Error> {
@@ -272,9 +309,12 @@ impl Placing<'_> {
             None => place::choose(self.host, needed, self.allow_escape, self.given),
         };
         let Place { parent, enable, step_aside, why, scope } = place.map_err(|Refusal { reasons, way_out }| {
-            Error::new(format!("no place for a group: {}", reasons.join("; "))).try_this(way_out.unwrap_or_else(|| {
-                "systemd-run --user --scope -p Delegate=yes rcon ... (as root without --user), or --cgroup-parent PATH".to_owned()
-            }))
+            let usual = match self.host.systemd {
+                true => "systemd-run --user --scope -p Delegate=yes rcon ... (as root without --user), or --cgroup-parent PATH",
+                false => "--cgroup-parent PATH of a group that is yours and holds no process; or --best-effort, which goes on with less",
+            };
+            Error::new(format!("no place for a group: {}", reasons.join("; ")))
+                .try_this(way_out.unwrap_or_else(|| usual.to_owned()))
         })?;
         if scope.is_some() && self.group.is_some() {
             return Err(Error::new(

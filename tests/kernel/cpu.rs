@@ -108,19 +108,25 @@ fn the_period_is_the_one_asked_for() {
 }
 
 fn weights_share_a_busy_cpu() {
+    let [heavy, light] = on_one_cpu([&["--cpu-weight", "300"], &["--cpu-weight", "100"]]);
+    let ratio = heavy as f64 / light.max(1) as f64;
+    assert!((2.3..=3.8).contains(&ratio), "asked 3 to 1, got {heavy} and {light} ticks");
+}
+
+/// What each of two busy runs with these options gets of one CPU, in ticks.
+pub(crate) fn on_one_cpu(options: [&[&str]; 2]) -> [u64; 2] {
     // Both on one CPU, by our own affinity, which they inherit.
     let before = sched_getaffinity(Pid::from_raw(0)).expect("affinity");
     let cpu = (0..CpuSet::count()).find(|cpu| before.is_set(*cpu) == Ok(true)).expect("a CPU");
     let mut one = CpuSet::new();
     one.set(cpu).expect("CPU number");
     sched_setaffinity(Pid::from_raw(0), &one).expect("affinity");
-    let mut runs =
-        ["300", "100"].map(|weight| rcon(["--cpu-weight", weight, "--"]).victim("burn:60").start());
+    let mut runs = options.map(|options| rcon(options).args(["--"]).victim("burn:60").start());
     sched_setaffinity(Pid::from_raw(0), &before).expect("affinity");
     let pids = [0, 1].map(|one: usize| command_of(runs[one].child.id()));
     // Both run by now; how each goes on is what counts.
     let start = pids.map(ticks);
-    let [heavy, light] = until("they do not burn", || {
+    let used = until("they do not burn", || {
         let [first, second] = [0, 1].map(|one: usize| ticks(pids[one]) - start[one]);
         (first + second >= 300).then_some([first, second])
     });
@@ -130,8 +136,7 @@ fn weights_share_a_busy_cpu() {
     for run in runs {
         drop(run.finish());
     }
-    let ratio = heavy as f64 / light.max(1) as f64;
-    assert!((2.3..=3.8).contains(&ratio), "asked 3 to 1, got {heavy} and {light} ticks");
+    used
 }
 
 /// User and system time of a process, in ticks of 10 ms (proc_pid_stat(5)).
