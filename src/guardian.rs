@@ -23,6 +23,7 @@ use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{Pid, getpgrp, getppid, setpgid};
 
 use crate::cgroup::sweep::{self, Names};
@@ -263,6 +264,13 @@ fn hand_on_terminal(heir: Pid) {
     }
 }
 
+/// SIGKILL to a child: one that has become somebody else's by a change of user is refused.
+fn end(child: Pid) {
+    if let Err(errno) = send(child, libc::SIGKILL) {
+        debug_assert_eq!(errno, Errno::EPERM);
+    }
+}
+
 struct Front<'a> {
     keeper: Pid,
     taken: Taken,
@@ -283,7 +291,11 @@ impl Front<'_> {
             match (arrived.signal, self.news(&arrived)) {
                 (_, Some(News::Died(signal))) => died = Some(signal),
                 (_, Some(News::Stopped(signal, heir))) => {
+                    let sentry = self.post_sentry();
                     be_stopped_by(signal);
+                    if let Some(sentry) = sentry {
+                        end(sentry);
+                    }
                     hand_on_terminal(heir);
                     // Who woke the whole process group has woken the command too; a second SIGCONT does no harm.
                     self.tell(libc::SIGCONT);
@@ -303,6 +315,28 @@ impl Front<'_> {
                 (_, None) => arrived.pass_to(self.keeper),
             }
         }
+    }
+
+    /// A stopped process cannot see that its keeper has died: what the keeper leaves, and the job itself, would stay
+    /// stopped until somebody continues it. This child wakes us then, and ends with us. Without one (no process is to be
+    /// had) it is as said.
+    fn post_sentry(&self) -> Option<Pid> {
+        let front = Pid::this();
+        if let Some(sentry) = sys::clone::fork().ok()? {
+            return Some(sentry);
+        }
+        let posted = setpgid(Pid::from_raw(0), Pid::from_raw(0))
+            .and_then(|()| sys::signal_at_parents_death(libc::SIGKILL))
+            .and_then(|()| sys::name_process(KEEPER))
+            .and_then(|()| sys::pidfd::open(self.keeper));
+        if let Ok(keeper) = posted {
+            let mut set = [PollFd::new(keeper.as_fd(), PollFlags::POLLIN)];
+            while getppid() == front && poll(&mut set, PollTimeout::NONE) == Err(Errno::EINTR) {}
+            if getppid() == front && send(front, libc::SIGCONT).is_err() {
+                sys::leave(1);
+            }
+        }
+        sys::leave(0)
     }
 
     fn speak(&self) {
@@ -370,9 +404,7 @@ impl Front<'_> {
             let mut left = children();
             left.retain(|pid| !self.strangers.contains(pid));
             for pid in &left {
-                if let Err(errno) = send(*pid, libc::SIGKILL) {
-                    debug_assert_eq!(errno, Errno::EPERM);
-                }
+                end(*pid);
             }
             while let Ok(Some(_)) = sys::reap() {}
             if left.is_empty() && swept {

@@ -174,6 +174,9 @@ impl Run<'_> {
             if let Some(stop) = &mut self.stop {
                 stop.kill_at = Some(Instant::now());
             }
+        } else {
+            // If it was a stopped job, the shell that could have continued it has lost sight of it.
+            signal_all(&self.running, libc::SIGCONT);
         }
     }
 

@@ -1,0 +1,124 @@
+//! Job control of a shell around us and inside of us, within limits; and what of a stopped job is left when a process
+//! behind it is killed.
+
+use crate::{
+    anywhere::{gone, keeper, processes, tag},
+    case::Case,
+    groups::until,
+    needs::Need,
+    pty::{self, Terminal},
+    support::{RCON, rcon, slow},
+};
+use nix::{
+    sys::signal::{Signal, kill, killpg},
+    unistd::Pid,
+};
+use std::{fs, path::Path, time::Duration};
+
+pub(crate) fn tests() -> Vec<Case> {
+    const PIDS: Need = Need::Controller("pids");
+    vec![
+        Case::new("jobs::ctrl_z_and_fg", &[PIDS], || both(pty::ctrl_z_and_fg)),
+        Case::new("jobs::bg_goes_on", &[PIDS], || both(pty::bg_goes_on_in_the_background)),
+        Case::new("jobs::ctrl_c_comes_once", &[PIDS], || both(pty::ctrl_c_comes_once)),
+        Case::new("jobs::of_a_shell_inside", &[PIDS], || {
+            both(pty::an_interactive_shell_inside_has_its_own_jobs)
+        }),
+        Case::new("jobs::stopped_and_the_front_killed", &[PIDS], || {
+            stopped_and_killed(|front, _| kill(front, Signal::SIGKILL))
+        }),
+        Case::new("jobs::stopped_and_the_keeper_killed", &[PIDS], || {
+            stopped_and_killed(|_, keeper| kill(keeper, Signal::SIGKILL))
+        }),
+        Case::new("jobs::stopped_and_the_job_killed", &[PIDS], || {
+            stopped_and_killed(|front, _| killpg(front, Signal::SIGKILL))
+        }),
+        Case::new("jobs::stopped_and_kept", &[PIDS], stopped_and_kept),
+        Case::new("jobs::make_in_parallel", &[PIDS, Need::Tool("make")], make_in_parallel),
+    ]
+}
+
+/// bash where it is there, else the guest's own.
+fn terminal(wrapper: &str) -> Terminal {
+    let bash = Path::new("/bin/bash").exists();
+    let shells = if bash { ["bash", "bash --norc --noprofile -i"] } else { ["sh", "sh -i"] };
+    Terminal::new(wrapper, shells, slow(Duration::from_secs(30)))
+}
+
+/// The shell does with us and limits as it does without.
+fn both(case: fn(&mut Terminal)) {
+    case(&mut terminal(""));
+    case(&mut terminal(&format!("{RCON} --pids 64 --")));
+}
+
+/// A job with a process that is stopped with it and one that has left it, after Ctrl-Z; the front and the keeper.
+fn stopped(options: &str, tag: &str) -> (Terminal, Pid, Pid) {
+    let mut terminal = terminal(&format!("{RCON} --pids 64 {options} --"));
+    terminal.line(&format!(
+        "$W $S -c '(setsid sleep {tag} >/dev/null 2>&1 &); sleep {tag} & while :; do sleep 0.1; echo ti\"\"ck; done'"
+    ));
+    terminal.expect("tick");
+    until("the two do not sleep", || (processes(tag).len() >= 2).then_some(()));
+    let front = keeper(terminal.shell.id()).expect("the shell's child");
+    let keeper = keeper(front.as_raw() as u32).expect("a keeper");
+    terminal.key('z');
+    terminal.expect("Stopped");
+    (terminal, front, keeper)
+}
+
+fn stopped_and_killed(whom: fn(Pid, Pid) -> nix::Result<()>) {
+    let tag = tag(20);
+    let (mut terminal, front, keeper) = stopped("", &tag);
+    whom(front, keeper).expect("kill");
+    gone(front.as_raw() as u32, &tag);
+    // And the shell is told.
+    terminal.line("wait %1; echo \"st=$?\"");
+    terminal.expect("st=137");
+}
+
+/// Who asked for it to be kept does not find it stopped for ever.
+fn stopped_and_kept() {
+    let tag = tag(21);
+    let (terminal, front, keeps) = stopped("--on-wrapper-death keep", &tag);
+    let sleeping = || processes(&tag).into_iter().map(state).collect::<Vec<_>>();
+    assert!(sleeping().contains(&'T'), "{:?}", sleeping());
+    kill(front, Signal::SIGKILL).expect("kill");
+    until("it stays stopped", || (!sleeping().is_empty() && !sleeping().contains(&'T')).then_some(()));
+    // Until it ends, and what it left with it.
+    kill(keeper(keeps.as_raw() as u32).expect("the command"), Signal::SIGTERM).expect("kill");
+    until("it does not end", || processes(&tag).is_empty().then_some(()));
+    gone(front.as_raw() as u32, &tag);
+    drop(terminal);
+}
+
+/// proc_pid_stat(5); `X`: it is gone.
+fn state(pid: Pid) -> char {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(") ").next().and_then(|rest| rest.chars().next()).unwrap_or('X')
+}
+
+/// make with its job server, also of a make below; and its children count as anybody's.
+fn make_in_parallel() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let targets: Vec<String> = (0..24).map(|number| format!("t{number}")).collect();
+    let text = format!(
+        "all: below {list}\n{list}: ; @sleep 0.2; echo $@ >$@\nbelow: ; @$(MAKE) -s inner\n\
+         inner: i1 i2 i3 i4\ni1 i2 i3 i4: ; @sleep 0.2; echo $@ >$@\n",
+        list = targets.join(" ")
+    );
+    fs::write(dir.path().join("Makefile"), text).expect("write");
+    let make = |pids: &str, jobs: &str| {
+        let mut run = rcon(["--pids", pids, "--", "make", "-s", jobs]);
+        run.command.current_dir(dir.path());
+        run.limit(Duration::from_secs(60)).run()
+    };
+    let out = make("40", "-j8");
+    assert_eq!((out.status.code(), out.stdout.as_str(), out.stderr.as_str()), (Some(0), "", ""), "{out}");
+    for target in targets.iter().map(String::as_str).chain(["i1", "i4"]) {
+        assert_eq!(fs::read_to_string(dir.path().join(target)).expect("built"), format!("{target}\n"));
+        fs::remove_file(dir.path().join(target)).expect("remove");
+    }
+    // More jobs than tasks: make cannot fork, and says so.
+    let out = make("8", "-j24");
+    assert!(!out.status.success() && out.stderr.contains("Resource temporarily unavailable"), "{out}");
+}

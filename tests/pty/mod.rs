@@ -1,0 +1,164 @@
+//! An interactive shell in a pseudo-terminal, and what people do at one: driven with a command wrapped and bare, on
+//! this machine and in the lab's guests.
+
+#![allow(dead_code, reason = "each test uses its part")]
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+/// An interactive shell with job control in a terminal of its own.
+pub(crate) struct Terminal {
+    pub(crate) keyboard: File,
+    pub(crate) shell: Child,
+    seen: String,
+    /// Up to here `expect` has looked.
+    read: usize,
+    wrapper: String,
+    patience: Duration,
+}
+
+impl Terminal {
+    /// `$W` in the shell is what wraps, `$S` a shell for scripts, `$I` an interactive one. Anything that takes longer
+    /// than `patience` counts as never.
+    pub(crate) fn new(wrapper: &str, [script, interactive]: [&str; 2], patience: Duration) -> Self {
+        let pty = nix::pty::openpty(None, None).expect("a pseudo-terminal");
+        let side = |fd: &OwnedFd| Stdio::from(fd.try_clone().expect("dup"));
+        let shell = Command::new("setsid")
+            .arg("-c")
+            .args(interactive.split(' '))
+            .env("W", wrapper)
+            .env("S", script)
+            .env("I", interactive)
+            .env("PS1", "\\$ ")
+            .env("TERM", "dumb")
+            .env_remove("PROMPT_COMMAND")
+            .stdin(side(&pty.slave))
+            .stdout(side(&pty.slave))
+            .stderr(side(&pty.slave))
+            .spawn()
+            .expect("setsid");
+        let wrapper = wrapper.to_owned();
+        let mut terminal =
+            Self { keyboard: pty.master.into(), shell, seen: String::new(), read: 0, wrapper, patience };
+        // What is typed is not what is looked for.
+        terminal.line("stty -echo; bind 'set enable-bracketed-paste off' 2>/dev/null; echo be''gin");
+        terminal.expect("begin");
+        terminal
+    }
+
+    pub(crate) fn line(&mut self, line: &str) {
+        self.keyboard.write_all(format!("{line}\n").as_bytes()).expect("type");
+    }
+
+    pub(crate) fn key(&mut self, letter: char) {
+        self.keyboard.write_all(&[letter as u8 & 0x1f]).expect("type");
+    }
+
+    /// Reads on until the words appear; what came before them.
+    #[track_caller]
+    pub(crate) fn expect(&mut self, words: &str) -> String {
+        let deadline = Instant::now() + self.patience;
+        loop {
+            if let Some(at) = self.seen[self.read..].find(words) {
+                let before = self.seen[self.read..self.read + at].to_owned();
+                self.read += at + words.len();
+                return before;
+            }
+            let mut fds = [PollFd::new(self.keyboard.as_fd(), PollFlags::POLLIN)];
+            let ready = poll(&mut fds, PollTimeout::from(200_u8)).expect("poll");
+            let mut bytes = [0; 4096];
+            if ready > 0 {
+                let count = self.keyboard.read(&mut bytes).unwrap_or(0);
+                self.seen.push_str(&String::from_utf8_lossy(&bytes[..count]));
+            }
+            assert!(
+                Instant::now() < deadline,
+                "no {words:?} in {:?} (wrapped in {:?}); all: {:?}",
+                &self.seen[self.read..],
+                self.wrapper,
+                self.seen
+            );
+        }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        // The shell, and by the hangup of its terminal whatever is left in it.
+        drop(self.shell.kill());
+        drop(self.shell.wait());
+    }
+}
+
+/// A command that says that it runs for as long as it does; Ctrl-C ends it with 7.
+const TICKS: &str = r#"$W $S -c 'trap "echo fini""shed; exit 7" INT; echo rea""dy; while :; do sleep 0.1; echo ti""ck; done'"#;
+
+/// Stopped means stopped, and it goes on where it was: twice, so that nothing of the first time is left over.
+pub(crate) fn ctrl_z_and_fg(terminal: &mut Terminal) {
+    terminal.line(TICKS);
+    for _ in 0..2 {
+        terminal.expect("tick");
+        terminal.key('z');
+        terminal.expect("Stopped");
+        terminal.line("sleep 1.2; echo ba''ck");
+        let meanwhile = terminal.expect("back");
+        assert!(!meanwhile.contains("tick"), "{meanwhile:?}");
+        terminal.line("fg; echo \"fg=$?\"");
+    }
+    terminal.expect("tick");
+    terminal.key('c');
+    terminal.expect("finished");
+    terminal.expect("fg=7");
+}
+
+pub(crate) fn bg_goes_on_in_the_background(terminal: &mut Terminal) {
+    terminal.line(TICKS);
+    terminal.expect("tick");
+    terminal.key('z');
+    terminal.expect("Stopped");
+    terminal.line("bg; echo sa''id");
+    terminal.expect("said");
+    terminal.expect("tick");
+    terminal.line("kill %1; wait %1; echo \"st=$?\"");
+    terminal.expect("st=143");
+}
+
+pub(crate) fn ctrl_c_comes_once(terminal: &mut Terminal) {
+    terminal.line(r#"$W $S -c 'n=0; trap "n=\$((n+1))" INT; echo rea""dy; sleep 5; sleep 0.3; echo "count=$n"'; echo "st=$?""#);
+    terminal.expect("ready");
+    std::thread::sleep(Duration::from_millis(100));
+    terminal.key('c');
+    terminal.expect("count=1");
+    terminal.expect("st=0");
+}
+
+/// Its own foreground job takes Ctrl-C and Ctrl-Z; the shell and we do not.
+pub(crate) fn an_interactive_shell_inside_has_its_own_jobs(terminal: &mut Terminal) {
+    terminal.line("$W $I; echo \"outer=$?\"");
+    terminal.line("echo in''side");
+    terminal.expect("inside");
+    terminal.line("$S -c 'echo jo\"\"b; sleep 60'");
+    terminal.expect("job");
+    std::thread::sleep(Duration::from_millis(100));
+    terminal.key('c');
+    terminal.line("echo \"last=$?\"");
+    terminal.expect("last=130");
+    terminal.line("$S -c 'while :; do sleep 0.1; echo ti\"\"ck; done'");
+    terminal.expect("tick");
+    terminal.key('z');
+    terminal.expect("Stopped");
+    terminal.line("echo be''tween");
+    terminal.expect("between");
+    terminal.line("fg");
+    terminal.expect("tick");
+    terminal.key('c');
+    terminal.line("echo \"last=$?\"");
+    terminal.expect("last=130");
+    terminal.line("exit 9");
+    terminal.expect("outer=9");
+}
