@@ -29,6 +29,7 @@ mod basics;
 mod cage;
 mod case;
 mod cleanup;
+mod containers;
 mod control;
 mod cost;
 mod cpu;
@@ -44,6 +45,7 @@ mod harness;
 mod hints;
 mod image;
 mod io;
+mod jobs;
 mod memory;
 mod needs;
 mod notify;
@@ -62,6 +64,10 @@ mod shells;
 mod support;
 mod systemd;
 mod victim;
+mod weaker;
+
+#[path = "../pty/mod.rs"]
+mod pty;
 
 use case::Case;
 use std::process::ExitCode;
@@ -88,6 +94,7 @@ fn cases() -> Vec<Case> {
         hints::tests(),
         rights::tests(),
         systemd::tests(),
+        containers::tests(),
         privileges::tests(),
         cage::tests(),
         cpu::tests(),
@@ -96,6 +103,8 @@ fn cases() -> Vec<Case> {
         cleanup::tests(),
         shared::tests(),
         refusals::tests(),
+        weaker::tests(),
+        jobs::tests(),
         notify::tests(),
         escape::tests(),
         image::tests(),

@@ -45,8 +45,9 @@ impl Terminal {
         let wrapper = wrapper.to_owned();
         let mut terminal =
             Self { keyboard: pty.master.into(), shell, seen: String::new(), read: 0, wrapper, patience };
-        // What is typed is not what is looked for.
-        terminal.line("stty -echo; bind 'set enable-bracketed-paste off' 2>/dev/null; echo be''gin");
+        // What is typed is not what is looked for. (Without echo ash reads lines in a way that SIGCHLD ends.)
+        let quiet = if script == "bash" { "stty -echo; bind 'set enable-bracketed-paste off'" } else { ":" };
+        terminal.line(&format!("{quiet}; echo be''gin"));
         terminal.expect("begin");
         terminal
     }

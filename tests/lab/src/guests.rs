@@ -130,7 +130,7 @@ pub(crate) static GUESTS: &[Guest] = &[
         machine: Machine::Qemu(Kernel::V6_1, ""),
         layout: Layout::V1Separate,
         must: V1_ALL,
-        share: "cleanup memory cpu cpuset shared io",
+        share: "cleanup memory cpu cpuset shared io jobs",
     },
     Guest {
         name: "6.1-v1-joined",
@@ -178,7 +178,7 @@ pub(crate) static GUESTS: &[Guest] = &[
         machine: Machine::Qemu(Kernel::V6_12, ""),
         layout: Layout::ContainerBusy,
         must: "lab root no-place:memory no-place:cpu",
-        share: "",
+        share: "weaker",
     },
     Guest {
         name: "6.1-user-delegated",
@@ -194,7 +194,7 @@ pub(crate) static GUESTS: &[Guest] = &[
         machine: Machine::Qemu(Kernel::V6_12, ""),
         layout: Layout::Undelegated,
         must: "lab non-root no-place:memory userns",
-        share: "ordinary image",
+        share: "ordinary image weaker",
     },
     Guest {
         name: "6.1-read-only",
@@ -234,7 +234,7 @@ pub(crate) static GUESTS: &[Guest] = &[
         machine: Machine::Qemu(Kernel::V6_1, ""),
         layout: Layout::Systemd(Unit::Delegate),
         must: "lab root systemd v2:cpu v2:memory v2:pids",
-        share: "systemd",
+        share: "systemd containers jobs",
     },
     Guest {
         name: "systemd-timer",
@@ -242,7 +242,7 @@ pub(crate) static GUESTS: &[Guest] = &[
         machine: Machine::Qemu(Kernel::V6_12, ""),
         layout: Layout::Systemd(Unit::Timer),
         must: "lab root systemd scope v2:cpu v2:memory v2:pids",
-        share: "systemd",
+        share: "systemd containers",
     },
     Guest {
         name: "systemd-user",

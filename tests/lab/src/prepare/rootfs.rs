@@ -10,9 +10,9 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// The second line is what cases need there: strace, newuidmap(1), make.
+/// The second line is what cases need there: strace, newuidmap(1), make, a container runtime, ip(8).
 const PACKAGES: &str = "systemd,systemd-sysv,dbus,dbus-user-session,libpam-systemd,procps,util-linux,kmod,\
-    strace,uidmap,make";
+    strace,uidmap,make,crun,iproute2";
 
 /// Run in the new system. The user lingers, so that it has a session without logging in.
 const CUSTOMIZE: &str = r#"chroot "$1" useradd -m -u 1000 -s /bin/bash lab
