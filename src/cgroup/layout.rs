@@ -38,8 +38,12 @@ impl Layout {
     #[must_use]
     pub fn parse(mountinfo: &[u8], cgroup: &[u8]) -> Self {
         let mut layout = Self::default();
+        let mut places = None;
         for line in mountinfo.split(|b| *b == b'\n') {
             let Some(mount) = Mount::parse(line) else { continue };
+            if places.get_or_insert_with(|| Places::of(mountinfo)).is_hidden(line) {
+                continue;
+            }
             match mount.kind {
                 b"cgroup2" => {
                     let own = own_path(cgroup, |controllers| controllers.is_empty());
@@ -120,6 +124,44 @@ impl<'a> Mount<'a> {
         let read_only = has(head.next()?, b"ro") || has(super_options, b"ro");
         Some(Self { root, point, read_only, kind, super_options })
     }
+}
+
+/// Where every mount is: its number, that of the mount it stands in, and the path, as the kernel escapes it.
+struct Places<'a>(Vec<(&'a [u8], &'a [u8], &'a [u8])>);
+
+impl<'a> Places<'a> {
+    fn of(mountinfo: &'a [u8]) -> Self {
+        Self(mountinfo.split(|b| *b == b'\n').filter_map(Self::place).collect())
+    }
+
+    fn place(line: &'a [u8]) -> Option<(&'a [u8], &'a [u8], &'a [u8])> {
+        let mut fields = line.split(|b| *b == b' ');
+        Some((fields.next()?, fields.next()?, fields.nth(2)?))
+    }
+
+    /// Does the path of this mount lead to another one: one on top of it, or one over a directory above?
+    fn is_hidden(&self, line: &'a [u8]) -> bool {
+        let mut next = Self::place(line);
+        // No deeper than there are mounts.
+        for _ in &self.0 {
+            let Some((id, parent, point)) = next else { return false };
+            let covers = |other: &&(&[u8], &[u8], &[u8])| {
+                let (own, inside, at) = **other;
+                own != id
+                    && own != parent
+                    && ((inside == id && at == point) || (inside == parent && is_at_or_below(point, at)))
+            };
+            if self.0.iter().any(|other| covers(&other)) {
+                return true;
+            }
+            next = self.0.iter().find(|(own, ..)| *own == parent && *own != id).copied();
+        }
+        false
+    }
+}
+
+fn is_at_or_below(path: &[u8], top: &[u8]) -> bool {
+    path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/") || top == b"/")
 }
 
 /// Undoes the kernel's octal escapes of space, tab, newline and backslash.
@@ -207,6 +249,27 @@ mod tests {
         assert!(outside.own.unwrap_err().contains("/docker/other"));
         let above = Layout::parse(mountinfo, b"0::/../x\n").v2.unwrap();
         assert!(above.own.unwrap_err().contains("outside of its cgroup namespace"));
+    }
+
+    #[test]
+    fn what_is_mounted_over_is_not_there() {
+        let under = "20 1 8:1 / / rw - ext4 d rw\n21 20 0:5 / /sys rw - sysfs s rw\n22 21 0:6 / /sys/fs/cgroup rw - cgroup2 c rw\n";
+        let own = |more: &str| {
+            let layout = Layout::parse(format!("{under}{more}").as_bytes(), b"0::/other\n");
+            layout.v2.map(|v2| v2.own.is_ok())
+        };
+        assert_eq!(own(""), Some(true));
+        assert_eq!(own("30 22 0:7 / /sys/fs/cgroup rw - tmpfs t rw\n"), None);
+        assert_eq!(own("30 20 0:7 / /sys rw - tmpfs t rw\n"), None, "both in the root, later on top");
+        assert_eq!(own("30 21 0:7 / /sys/fs rw - tmpfs t rw\n"), None);
+        assert_eq!(own("30 22 0:6 /own /sys/fs/cgroup rw - cgroup2 c rw\n"), Some(false));
+        assert_eq!(own("30 22 0:6 /other /sys/fs/cgroup rw - cgroup2 c rw\n"), Some(true));
+        assert_eq!(
+            own("30 20 0:7 / /sy rw - tmpfs t rw\n31 22 0:7 / /sys/fs/cgroup/x rw - tmpfs t rw\n"),
+            Some(true)
+        );
+        // The root, mounted last, on top of what the kernel began with.
+        assert_eq!(own("1 1 0:2 / / rw - rootfs r rw\n"), Some(true));
     }
 
     #[test]

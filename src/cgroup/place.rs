@@ -67,11 +67,16 @@ pub fn choose(host: &Host, needed: &[Controller], allow_escape: bool, given: boo
 fn in_tree(host: &Host, needed: &[Controller], allow_escape: bool, given: bool) -> Result<Place, Refusal> {
     let mut reasons = Vec::new();
     let Some((own, above)) = host.v2_chain.split_first() else {
-        let why = match host.layout.v2.as_ref().map(|h| &h.own) {
-            Some(Err(why)) => why.clone(),
-            _ => "no cgroup v2 hierarchy is mounted".to_owned(),
-        };
-        return Err(vec![why].into());
+        return Err(match host.layout.v2.as_ref().map(|h| (&h.own, &h.mount)) {
+            Some((Err(why), mount)) => Refusal {
+                reasons: vec![why.clone()],
+                way_out: Some(format!(
+                    "a cgroup namespace of its own for this container; or --cgroup-parent / for the group that {} shows",
+                    mount.display()
+                )),
+            },
+            _ => vec!["no cgroup v2 hierarchy is mounted".to_owned()].into(),
+        });
     };
     if let Some(root) = host.v2_chain.last() {
         for controller in needed {

@@ -15,6 +15,21 @@ pub(crate) fn tests() -> Vec<Case> {
         Case::new("refusals::no_memory_controller", &[Need::NoController("memory")], no_memory_controller),
         Case::new("refusals::no_cpuset_controller", &[Need::NoController("cpuset")], no_cpuset_controller),
         Case::new("refusals::not_to_be_enabled", &[Need::NoPlace("memory")], not_to_be_enabled),
+        Case::new(
+            "refusals::a_busy_container",
+            &[Need::Root, Need::NoPlace("memory"), Need::Lab],
+            a_busy_container,
+        ),
+        Case::new(
+            "refusals::a_mount_of_another_group",
+            &[Need::Root, Need::Lab, Need::V2("pids"), Need::Tool("unshare")],
+            a_mount_of_another_group,
+        ),
+        Case::new(
+            "refusals::an_empty_directory_for_groups",
+            &[Need::Root, Need::Lab, Need::V2("pids"), Need::Tool("unshare")],
+            an_empty_directory_for_groups,
+        ),
         Case::new("refusals::not_ours_to_write", &[Need::Root, Need::Controller("pids")], not_ours_to_write),
         Case::new(
             "refusals::made_read_only",
@@ -101,6 +116,52 @@ fn not_to_be_enabled() {
     refused(&out, &["--mem 64M"]);
     let reasons = ["no place for a group", "mounted read-only"];
     assert!(reasons.iter().any(|words| out.stderr.contains(words)), "{out}");
+}
+
+/// In a container its processes are in the only group that it sees, which for that may not pass controllers on (EBUSY
+/// in other tools): two lines, of which the second is a way out that works.
+fn a_busy_container() {
+    let out = rcon(["--mem", "64M", "--", "echo", "ran"]).run();
+    let Some(hint) = out.stderr.split("\ntry: first move its processes to a leaf: ").nth(1) else {
+        // Elsewhere it is not for its processes that there is no place.
+        assert!(!out.stderr.contains("holds processes, so it cannot pass on"), "{out}");
+        return;
+    };
+    let first = "rcon: --mem 64M: no place for a group: /sys/fs/cgroup holds processes, so it cannot pass on: memory \
+        (the kernel allows that only for groups without processes)\n";
+    assert!(out.stderr.starts_with(first) && out.stderr.lines().count() == 2, "{out}");
+    let moved = run("sh").args(["-c", hint.trim()]).run();
+    assert!(moved.status.success(), "{moved}");
+    let limited = rcon(["--mem", "64M", "--swap", "0", "--"]).args(victim_line("alloc:200M")).run();
+    // Back, for the cases to come: nobody passes anything on, and all are at the top.
+    let back = "cd /sys/fs/cgroup && for c in $(cat cgroup.subtree_control); do echo -$c >cgroup.subtree_control; done; \
+        while read -r p; do echo $p >cgroup.procs; done <init/cgroup.procs; rmdir init";
+    let back = run("sh").args(["-c", back]).run();
+    assert_eq!(limited.shell_status(), 137, "{limited}");
+    assert!(back.status.success(), "{back}");
+}
+
+/// In a container with the host's cgroup namespace and a mount that shows somebody else's group: what
+/// /proc/self/cgroup says is not there below the mount (ENOENT of cgroup.controllers in other tools).
+fn a_mount_of_another_group() {
+    let change = "cd / && t=$(awk '$0 ~ / - cgroup2 / {print $5; exit}' /proc/self/mountinfo) && mkdir -p $t/other /tmp/o && \
+        mount --bind $t/other /tmp/o && umount -l $t && mount --move /tmp/o $t";
+    let out = apart(change, "--pids 64");
+    refused(&out, &["--pids 64", "the mount shows /", "other, the caller's group is /", "--cgroup-parent /"]);
+    assert_eq!(out.stderr.lines().count(), 2, "{out}");
+    // As it says.
+    let out = apart(change, "--pids 64 --cgroup-parent /");
+    assert_eq!((out.status.code(), out.stdout.as_str()), (Some(0), "ran\n"), "{out}");
+    let top = crate::facts::hierarchies().iter().find(|one| one.v2).expect("v2").mount.join("other");
+    fs::remove_dir(top).expect("rmdir");
+}
+
+/// Something else mounted over the hierarchies, as in kernels that have none: /proc/self/mountinfo still lists them.
+fn an_empty_directory_for_groups() {
+    let change = "mount -t tmpfs none /sys/fs/cgroup";
+    let out = apart(change, "--pids 64");
+    refused(&out, &["--pids 64", "no cgroup file system is mounted", "mount -t cgroup2"]);
+    assert_eq!(out.stderr.lines().count(), 2, "{out}");
 }
 
 fn not_ours_to_write() {
