@@ -36,6 +36,16 @@ pub(crate) fn tests() -> Vec<Case> {
         ),
         Case::new("systemd::a_delegated_scope_is_used", &[Need::Systemd], a_delegated_scope_is_used),
         Case::new(
+            "systemd::the_journal_has_it",
+            &[Need::Systemd, Need::Root, Need::V2("pids")],
+            the_journal_has_it,
+        ),
+        Case::new(
+            "systemd::a_wrapped_systemd_run",
+            &[Need::Systemd, Need::V2("pids")],
+            a_wrapped_systemd_run,
+        ),
+        Case::new(
             "systemd::a_services_limit_is_not_left",
             &[Need::Systemd, Need::Root],
             a_services_limit_is_not_left,
@@ -86,6 +96,9 @@ fn a_scope_of_its_own() {
     assert!(status.contains("sh -c echo up; sleep 12345") && status.contains("active (running)"), "{status}");
     // The command is in its tree, not only in the description.
     assert!(status.matches("sleep 12345").count() >= 2, "{status}");
+    let tree = run("systemd-cgls").args(["--no-pager", "--full"]).run().stdout;
+    let below = tree.split(&unit).nth(1).unwrap_or_else(|| panic!("no {unit} in {tree}"));
+    assert!(below.contains("sleep 12345"), "{tree}");
     kill(Pid::from_raw(front as i32), Signal::SIGTERM).expect("kill");
     let out = started.finish();
     assert_eq!((out.shell_status(), out.stderr.as_str()), (143, ""), "{out}");
@@ -183,6 +196,49 @@ fn a_delegated_services_limit_holds() {
     assert!(out.stderr.contains("out of memory"), "{out}");
     // What systemd-run says of a service that was killed.
     assert_eq!(out.shell_status(), 255, "{out}");
+}
+
+/// The journal files each line under the unit of the process that wrote it: that of the service where our group is below
+/// it (`Delegate=yes`), else of the scope.
+fn the_journal_has_it() {
+    for delegate in ["yes", "no"] {
+        let unit = format!("lab-journal-{}-{delegate}", std::process::id());
+        let line = "echo said-$0-out; echo said-$0-err >&2; sleep 1; exit 7";
+        let out = run("systemd-run")
+            .args(["--quiet", "--wait", "--collect", "--unit", &unit, "-p"])
+            .args([format!("Delegate={delegate}")])
+            .args(["--", RCON, "--pids", "40", "--", "sh", "-c", line, &unit])
+            .run();
+        assert_eq!(out.status.code(), Some(7), "{out}");
+        assert!(run("journalctl").args(["--sync"]).run().status.success());
+        let scopes: &[&str] = if delegate == "no" { &["-u", "rcon-*.scope"] } else { &[] };
+        let said = run("journalctl").args(["--no-pager", "-o", "cat", "-u", &unit]).args(scopes).run();
+        for word in ["out", "err"] {
+            assert!(said.stdout.contains(&format!("said-{unit}-{word}\n")), "Delegate={delegate}: {said}");
+        }
+    }
+}
+
+/// A service is systemd's child and in its own group: its output and status come through, our limits are not its. A scope
+/// is our command's child, wherever its group is: it ends with the run.
+fn a_wrapped_systemd_run() {
+    let wrapped = |kind: &[&str], line: &str| {
+        let mut run = rcon(["--pids", "40", "--", "systemd-run"]);
+        run.command.args(users());
+        run.args(["--quiet", "--collect"]).args(kind).args(["--", "sh", "-c", line]).run()
+    };
+    let out = wrapped(&["--wait", "--pipe"], "echo in; exit 7");
+    assert_eq!((out.status.code(), out.stdout.as_str(), out.stderr.as_str()), (Some(7), "in\n", ""), "{out}");
+    let unit = format!("lab-wrapped-{}.scope", std::process::id());
+    let tag = crate::anywhere::tag(30);
+    let out = wrapped(
+        &["--scope", "--unit", &unit],
+        &format!("cat /proc/self/cgroup; setsid sleep {tag} >/dev/null 2>&1 & exit 5"),
+    );
+    assert_eq!(out.status.code(), Some(5), "{out}");
+    assert!(out.stdout.trim().ends_with(&format!("/{unit}")), "{out}");
+    gone(0, &tag);
+    forgotten(&unit);
 }
 
 /// As our own messages advise. A limit of the scope holds beside ours, and no second scope is asked for.
