@@ -98,7 +98,7 @@ pub fn of_limit(asked: &Asked, facts: &limits::Facts, own: &Facts, apart: bool) 
         ("mem", _) => {
             let bytes = limits::bytes(asked, facts)?;
             Some(StandIn {
-                setting: Some(lowered("data", libc::RLIMIT_DATA as u32, (bytes, bytes), own.data)),
+                setting: lowered("data", (bytes, bytes), own.data),
                 words: format!(
                     "instead each process by itself may have {} of memory (RLIMIT_DATA; what it shares is not counted)",
                     show_bytes(bytes)
@@ -117,7 +117,7 @@ pub fn of_limit(asked: &Asked, facts: &limits::Facts, own: &Facts, apart: bool) 
             };
             let most = running.saturating_add(count);
             Some(StandIn {
-                setting: Some(lowered("nproc", libc::RLIMIT_NPROC as u32, (most, most), own.tasks)),
+                setting: lowered("nproc", (most, most), own.tasks),
                 words: format!(
                     "instead this user may have {count} processes and threads more than now (RLIMIT_NPROC; those that \
                      others start as this user count too)"
@@ -143,7 +143,7 @@ pub fn of_cpu_time(span: std::time::Duration, grace: std::time::Duration, own: &
     let soft = whole(span).max(1);
     let hard = soft.saturating_add(whole(grace));
     StandIn {
-        setting: Some(lowered("cpu", libc::RLIMIT_CPU as u32, (soft, hard), own.cpu)),
+        setting: lowered("cpu", (soft, hard), own.cpu),
         words: format!(
             "instead each process by itself gets SIGXCPU after {soft}s of CPU time, and SIGKILL after {hard}s (RLIMIT_CPU)"
         ),
@@ -151,8 +151,8 @@ pub fn of_cpu_time(span: std::time::Duration, grace: std::time::Duration, own: &
 }
 
 /// What is lower already stays so.
-fn lowered(name: &'static str, number: u32, wanted: (u64, u64), now: (u64, u64)) -> Setting {
-    Setting::Rlimit(name, number, wanted.0.min(now.0), wanted.1.min(now.1))
+fn lowered(name: &str, wanted: (u64, u64), now: (u64, u64)) -> Option<Setting> {
+    Setting::limit(name, wanted.0.min(now.0), wanted.1.min(now.1))
 }
 
 /// The nice value of a weight below 100: each step is a fifth less (sched(7)), which the kernel has for groups too.

@@ -171,6 +171,13 @@ pub fn oom_score_adj(text: &str) -> Result<Setting, String> {
 }
 
 impl Setting {
+    /// A limit of getrlimit(2) by its name in lower case.
+    #[must_use]
+    pub fn limit(name: &str, soft: u64, hard: u64) -> Option<Self> {
+        let (name, number) = RLIMITS.into_iter().find(|(known, _)| *known == name)?;
+        Some(Self::Rlimit(name, number, soft, hard))
+    }
+
     /// What was asked twice is what the later one says.
     #[must_use]
     pub fn replaces(&self, other: &Self) -> bool {
