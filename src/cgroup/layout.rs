@@ -141,20 +141,21 @@ impl<'a> Places<'a> {
 
     /// Does the path of this mount lead to another one: one on top of it, or one over a directory above?
     fn is_hidden(&self, line: &'a [u8]) -> bool {
+        let Some((own, ..)) = Self::place(line) else { return false };
         let mut next = Self::place(line);
         // No deeper than there are mounts.
         for _ in &self.0 {
-            let Some((id, parent, point)) = next else { return false };
-            let covers = |other: &&(&[u8], &[u8], &[u8])| {
-                let (own, inside, at) = **other;
-                own != id
-                    && own != parent
-                    && ((inside == id && at == point) || (inside == parent && is_at_or_below(point, at)))
+            let Some((id, parent, point)) = next.filter(|(id, parent, _)| id != parent) else { return false };
+            let covers = |other: &(&[u8], &[u8], &[u8])| {
+                let (other, inside, at) = *other;
+                let on_top = id == own && inside == own && at == point;
+                let above = inside == parent && is_at_or_below(point, at);
+                other != id && other != parent && (on_top || above)
             };
-            if self.0.iter().any(|other| covers(&other)) {
+            if self.0.iter().any(covers) {
                 return true;
             }
-            next = self.0.iter().find(|(own, ..)| *own == parent && *own != id).copied();
+            next = self.0.iter().find(|(one, ..)| *one == parent && *one != id).copied();
         }
         false
     }

@@ -71,9 +71,11 @@ fn stopped_and_killed(whom: fn(Pid, Pid) -> nix::Result<()>) {
     let (mut terminal, front, keeper) = stopped("", &tag);
     whom(front, keeper).expect("kill");
     gone(front.as_raw() as u32, &tag);
-    // And the shell is told, and tells now or has told already.
-    terminal.line("jobs");
-    terminal.expect("Killed");
+    // And the shell is told.
+    until("the job is not killed", || {
+        terminal.line("jobs; echo ro''und");
+        terminal.expect("round").contains("Killed").then_some(())
+    });
 }
 
 /// Who asked for it to be kept does not find it stopped for ever.
