@@ -50,7 +50,7 @@ fn rows(panel: &Panel, wall: f64, style: Style, lines: &mut Vec<String>) {
     for row in (0..ROWS).rev() {
         let label = match row {
             _ if limit_row == Some(row) => panel.limit.map(|limit| (panel.show)(limit)).unwrap_or_default(),
-            _ if row == ROWS - 1 => (panel.show)(top),
+            _ if row == ROWS - 1 && panel.peak() > 0.0 => (panel.show)(panel.peak()),
             0 => "0".to_owned(),
             _ => String::new(),
         };
