@@ -88,8 +88,9 @@ fn named(name: &str) -> Result<&'static Guest> {
 /// Runs the tests in each guest, several guests at a time; this machine first and by itself.
 pub(crate) fn run(places: &Places, order: &Order<'_>) -> Result<Vec<GuestResult>> {
     engine::sweep().map_err(|error| format!("removing what an earlier lab left: {error}"))?;
-    let payload = if order.bench { Payload::bench(places)? } else { Payload::build(places)? };
+    // What is missing is said before minutes of building.
     let ready = prepare::prepare(places, &order.guests)?;
+    let payload = if order.bench { Payload::bench(places)? } else { Payload::build(places)? };
     let (here, guests): (Vec<&'static Guest>, Vec<_>) =
         order.guests.iter().partition(|guest| guest.machine == Machine::Host);
     let visit = |guest| visit(places, &ready, &payload, guest, order);
