@@ -73,12 +73,26 @@ fn contestant(name: &str, words: &[&str]) -> Contestant {
     Contestant { name: name.to_owned(), argv: words.iter().map(|word| (*word).to_owned()).collect() }
 }
 
+/// One row for each build of ours.
+fn ours(name: &str, builds: &[(&str, String)], words: &[&str]) -> Vec<Contestant> {
+    builds
+        .iter()
+        .map(|(build, path)| contestant(&format!("{name}{build}"), &[&[path.as_str()], words].concat()))
+        .collect()
+}
+
 fn tables(rcon: &Path, floors: &[(&'static str, PathBuf)]) -> Vec<Table> {
     let rcon = rcon.display().to_string();
+    // The musl build of the same profile, where somebody has made it.
+    let musl = rcon.replace("-unknown-linux-gnu", "-unknown-linux-musl");
+    let mut builds = vec![("", rcon.clone())];
+    if musl != rcon && Path::new(&musl).exists() {
+        builds.push((" (musl)", musl));
+    }
     let truth = find("true").unwrap_or_else(|| "/bin/true".to_owned());
     let mut out = Vec::new();
     match floor_groups(&rcon).filter(|groups| pass_controllers_on(groups)) {
-        Some(groups) => out.push(limits_table(&rcon, floors, &groups, &truth)),
+        Some(groups) => out.push(limits_table(&builds, floors, &groups, &truth)),
         None => println!("limits: left out, because rcon cannot make groups here"),
     }
     let mut plain = Table { title: "no group: -- true", rows: Vec::new() };
@@ -87,23 +101,20 @@ fn tables(rcon: &Path, floors: &[(&'static str, PathBuf)]) -> Vec<Table> {
         plain.rows.push(contestant(name, &[&path, "run", "--", &truth]));
         plain.rows.push(contestant(&kept(name), &[&path, "kept", "run", "--", &truth]));
     }
-    plain.rows.push(contestant("rcon", &[&rcon, "--", &truth]));
+    plain.rows.extend(ours("rcon", &builds, &["--", &truth]));
     plain.rows.push(contestant("true alone", &[&truth]));
     out.push(plain);
     if let Some(timeout) = find("timeout") {
-        let rows = vec![
-            contestant("timeout(1)", &[&timeout, "60", &truth]),
-            contestant("rcon", &[&rcon, "--timeout", "1m", "--", &truth]),
-        ];
+        let mut rows = vec![contestant("timeout(1)", &[&timeout, "60", &truth])];
+        rows.extend(ours("rcon", &builds, &["--timeout", "1m", "--", &truth]));
         out.push(Table { title: "time limit: --timeout 1m -- true", rows });
     }
-    out.extend(no_capabilities_table(&rcon, &truth));
-    out.extend(capabilities_table(&rcon, &truth));
+    out.extend(no_capabilities_table(&builds, &truth));
+    out.extend(capabilities_table(&builds, &truth));
     if let Some(bwrap) = find("bwrap") {
-        let rows = vec![
-            contestant("bwrap", &[&bwrap, "--unshare-all", "--bind", "/", "/", "--proc", "/proc", &truth]),
-            contestant("rcon", &[&rcon, "--unshare", "all", "--root", "/", "--proc", "--", &truth]),
-        ];
+        let theirs = ["--unshare-all", "--bind", "/", "/", "--proc", "/proc", &truth];
+        let mut rows = vec![contestant("bwrap", &[&[bwrap.as_str()], &theirs[..]].concat())];
+        rows.extend(ours("rcon", &builds, &["--unshare", "all", "--root", "/", "--proc", "--", &truth]));
         out.push(Table { title: "cage: --unshare all --root / -- true", rows });
     }
     out
@@ -116,13 +127,11 @@ fn kept(floor: &str) -> String {
 }
 
 /// No capability at all.
-fn no_capabilities_table(rcon: &str, truth: &str) -> Option<Table> {
+fn no_capabilities_table(builds: &[(&str, String)], truth: &str) -> Option<Table> {
     let setpriv = find("setpriv")?;
     let none = ["--bounding-set", "-all", "--inh-caps", "-all", "--no-new-privs", truth];
-    let rows = vec![
-        contestant("setpriv(1)", &[&[setpriv.as_str()], &none[..]].concat()),
-        contestant("capcon", &[rcon, "capcon", "--allow", "none", "--", truth]),
-    ];
+    let mut rows = vec![contestant("setpriv(1)", &[&[setpriv.as_str()], &none[..]].concat())];
+    rows.extend(ours("capcon", builds, &["capcon", "--allow", "none", "--", truth]));
     Some(Table { title: "capabilities: --allow none -- true", rows })
 }
 
@@ -143,7 +152,7 @@ fn pass_controllers_on(groups: &[String]) -> bool {
 }
 
 /// One capability and no other, with the set-user-ID way to more closed.
-fn capabilities_table(rcon: &str, truth: &str) -> Option<Table> {
+fn capabilities_table(builds: &[(&str, String)], truth: &str) -> Option<Table> {
     let setpriv = find("setpriv")?;
     let only = "-all,+net_bind_service";
     let mut rows = vec![contestant(
@@ -164,11 +173,16 @@ fn capabilities_table(rcon: &str, truth: &str) -> Option<Table> {
             &[&capsh, &drop, "--no-new-privs", "--", "-c", &format!("exec {truth}")],
         ));
     }
-    rows.push(contestant("capcon", &[rcon, "capcon", "--allow", "net_bind_service", "--", truth]));
+    rows.extend(ours("capcon", builds, &["capcon", "--allow", "net_bind_service", "--", truth]));
     Some(Table { title: "capabilities: --allow net_bind_service -- true", rows })
 }
 
-fn limits_table(rcon: &str, floors: &[(&'static str, PathBuf)], groups: &[String], truth: &str) -> Table {
+fn limits_table(
+    builds: &[(&str, String)],
+    floors: &[(&'static str, PathBuf)],
+    groups: &[String],
+    truth: &str,
+) -> Table {
     let mut rows = Vec::new();
     for (name, path) in floors {
         let mut argv = vec![path.display().to_string()];
@@ -179,16 +193,7 @@ fn limits_table(rcon: &str, floors: &[(&'static str, PathBuf)], groups: &[String
         rows.push(Contestant { name: (*name).to_owned(), argv });
         rows.push(Contestant { name: kept(name), argv: with_keeper });
     }
-    // The musl build of the same profile, where somebody has made it.
-    let musl = rcon.replace("-unknown-linux-gnu", "-unknown-linux-musl");
-    for (name, path) in [("rcon", rcon), ("rcon (musl)", musl.as_str())] {
-        if name == "rcon" || (musl != rcon && Path::new(path).exists()) {
-            rows.push(contestant(
-                name,
-                &[path, "--cpu", "30%", "--mem", "256M", "--pids", "64", "--", truth],
-            ));
-        }
-    }
+    rows.extend(ours("rcon", builds, &["--cpu", "30%", "--mem", "256M", "--pids", "64", "--", truth]));
     rows.extend(by_hand(groups, truth));
     if let Some(systemd_run) = find("systemd-run").filter(|_| Path::new("/run/systemd/system").exists()) {
         let limits = ["-p", "CPUQuota=30%", "-p", "MemoryMax=256M", "-p", "TasksMax=64"];
