@@ -114,8 +114,29 @@ pub(crate) fn run(places: &Places, order: &Order<'_>) -> Result<Vec<GuestResult>
     Ok(results)
 }
 
-/// One guest from boot to power-off.
+/// One guest from boot to power-off. Once more where its clock ran away, as an emulated one may on a busy machine that
+/// is emulated itself: time limits end at once there, and nothing that the guest says counts.
 fn visit(
+    places: &Places,
+    ready: &Ready,
+    payload: &Payload,
+    guest: &'static Guest,
+    order: &Order<'_>,
+) -> GuestResult {
+    let mut result = visit_once(places, ready, payload, guest, order);
+    if result.clock_ran_away() {
+        say(guest.name, "its clock ran faster than this machine's: what it said does not count, once more");
+        result = visit_once(places, ready, payload, guest, order);
+        if result.clock_ran_away() {
+            result
+                .trouble
+                .get_or_insert_with(|| "its clock ran faster than this machine's, twice".to_owned());
+        }
+    }
+    result
+}
+
+fn visit_once(
     places: &Places,
     ready: &Ready,
     payload: &Payload,

@@ -33,6 +33,12 @@ impl GuestResult {
         Self { guest, cases: Vec::new(), running: None, trouble: None, took: Duration::ZERO }
     }
 
+    /// Do its cases say that they took longer, one after the other, than the whole guest was there?
+    pub(crate) fn clock_ran_away(&self) -> bool {
+        let told: Duration = self.cases.iter().map(|case| case.took).sum();
+        told > self.took * 3 / 2 + Duration::from_secs(2)
+    }
+
     /// Takes a line of the report (tests/kernel/report.rs).
     ///
     /// # Errors
@@ -133,5 +139,17 @@ mod tests {
         assert_eq!(result.counts(), Counts { passed: 1, failed: 2, skipped: 0 });
         assert_eq!(result.verdict("b"), Some(&Verdict::Failed("two\nlines\\".to_owned())));
         assert!(matches!(result.verdict("c"), Some(Verdict::Failed(_))));
+    }
+
+    #[test]
+    fn a_clock_that_runs_away_is_noticed() {
+        let mut result = GuestResult::new("test");
+        result.took = Duration::from_secs(30);
+        for line in ["pass\ta\t9000", "fail\tb\t20000\ttoo late"] {
+            result.report(line).expect(line);
+        }
+        assert!(!result.clock_ran_away());
+        result.report("pass\tc\t60000").expect("a line");
+        assert!(result.clock_ran_away());
     }
 }
