@@ -30,9 +30,9 @@ pub(crate) fn tests() -> Vec<Case> {
         Case::new("systemd::a_shared_group_is_refused", &[Need::Scope], a_shared_group_is_refused),
         Case::new("systemd::names", &[Need::Scope], names),
         Case::new(
-            "systemd::own_socket_without_a_bus",
+            "systemd::one_socket_is_enough",
             &[Need::Scope, Need::Root, Need::Tool("unshare")],
-            own_socket_without_a_bus,
+            one_socket_is_enough,
         ),
         Case::new("systemd::a_delegated_scope_is_used", &[Need::Systemd], a_delegated_scope_is_used),
         Case::new(
@@ -160,14 +160,26 @@ fn names() {
     forgotten(&unit);
 }
 
-/// The bus may be down, or not reach into a mount namespace: systemd's own socket serves.
-fn own_socket_without_a_bus() {
-    let line = "mount --bind /dev/null /run/dbus/system_bus_socket && exec \"$0\" \"$@\"";
-    let out = run("unshare")
-        .args(["--mount", "sh", "-c", line, RCON, "--pids", "12", "--"])
-        .victim("forks:40")
-        .run();
-    assert_eq!(out.stdout, "forks ok=11 err=EAGAIN\n", "{out}");
+/// Either may be down, or not reach into a mount namespace: the other serves. With neither it is said.
+fn one_socket_is_enough() {
+    let without = |sockets: &[&str]| {
+        let gone: String =
+            sockets.iter().map(|socket| format!("mount --bind /dev/null {socket} && ")).collect();
+        let line = format!("{gone}exec \"$0\" \"$@\"");
+        run("unshare")
+            .args(["--mount", "sh", "-c", &line, RCON, "--pids", "12", "--"])
+            .victim("forks:40")
+            .run()
+    };
+    let (own, bus) = ("/run/systemd/private", "/run/dbus/system_bus_socket");
+    for one in [own, bus] {
+        let out = without(&[one]);
+        assert_eq!(out.stdout, "forks ok=11 err=EAGAIN\n", "without {one}: {out}");
+    }
+    let out = without(&[own, bus]);
+    assert_eq!((out.status.code(), out.stdout.as_str()), (Some(125), ""), "{out}");
+    assert!(out.stderr.contains("systemd's bus cannot be reached"), "{out}");
+    assert_eq!(out.stderr.lines().count(), 2, "{out}");
 }
 
 /// A service of 100 MB in which rcon is told to give 1 GB.
