@@ -22,6 +22,11 @@ impl Case {
         self.name.split("::").next().unwrap_or_default()
     }
 
+    /// Is this word its name or its module?
+    pub(crate) fn is_called(&self, word: &str) -> bool {
+        word == self.name || word == self.module()
+    }
+
     pub(crate) fn into_trial(self) -> Trial {
         Trial::ignorable_test(self.name, move || self.judge())
     }
