@@ -202,8 +202,10 @@ impl News {
 }
 
 fn tell_front(news: News) {
-    if !front_is_dead() {
-        queue(getppid(), TELL, news.number());
+    // Asked once: the parent that comes after a front that has just died would not know the signal.
+    let parent = getppid();
+    if parent.as_raw() as u32 == front() {
+        queue(parent, TELL, news.number());
     }
 }
 

@@ -216,7 +216,9 @@ fn a_bomb_without_a_limit() {
 /// Without the pids hierarchy, whose limit of 0 forbids new ones, all are frozen while they are killed.
 fn a_bomb_that_only_the_freezer_holds() {
     let script = format!("umount /sys/fs/cgroup/pids && exec {RCON} --cpu 50% -- \"$0\" \"$@\"");
-    let mut run = rcon(["--unshare", "mount", "--", "sh", "-c", &script]).args(victim_line("bomb")).start();
+    // The outer one must not end the inner one's two processes at once because that takes its time with the bomb.
+    let outer = ["--kill-after", "1h", "--unshare", "mount", "--", "sh", "-c", &script];
+    let mut run = rcon(outer).args(victim_line("bomb")).start();
     let is_rcon =
         |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "rcon\n");
     let front = crate::groups::until("the second rcon never came", || {

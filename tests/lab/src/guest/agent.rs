@@ -87,10 +87,14 @@ fn wait(mut child: Child) -> Result<i32> {
     }
     loop {
         use nix::sys::wait::WaitStatus::{Exited, Signaled};
-        match waitpid(None, None).map_err(|error| format!("wait: {error}"))? {
-            Exited(pid, status) if pid.as_raw() == child.id() as i32 => return Ok(status),
-            Signaled(pid, signal, _) if pid.as_raw() == child.id() as i32 => return Ok(128 + signal as i32),
-            _ => {}
+        match waitpid(None, None) {
+            Ok(Exited(pid, status)) if pid.as_raw() == child.id() as i32 => return Ok(status),
+            Ok(Signaled(pid, signal, _)) if pid.as_raw() == child.id() as i32 => {
+                return Ok(128 + signal as i32);
+            }
+            // Some orphan, reaped; EINVAL: one that died of a real-time signal, which has no name.
+            Ok(_) | Err(nix::errno::Errno::EINVAL) => {}
+            Err(error) => return Err(format!("wait: {error}")),
         }
     }
 }
