@@ -142,9 +142,9 @@ fn pass_controllers_on(groups: &[String]) -> bool {
     let [version, parent] = groups else { return true };
     let file = Path::new(parent).join("cgroup.subtree_control");
     if version == "v2" && std::env::var_os("RCON_SLOW").is_some() {
-        let done = std::fs::write(&file, "+cpu +memory +pids");
-        done.is_ok()
+        std::fs::write(&file, "+cpu +memory +pids").is_ok()
     } else {
+        // No such file: nothing is passed on.
         let has = std::fs::read_to_string(&file).unwrap_or_default();
         version != "v2"
             || ["cpu", "memory", "pids"].iter().all(|name| has.split_whitespace().any(|one| one == *name))

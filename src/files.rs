@@ -47,7 +47,7 @@ pub fn text(path: &Path) -> Option<String> {
 /// What a small file that is kept open says now; nothing where it cannot be read, or is no text.
 #[must_use]
 pub fn again(file: &impl AsFd) -> Option<String> {
-    let mut buffer = [0_u8; 4096];
+    let mut buffer = [0_u8; BUFFER];
     let length = nix::sys::uio::pread(file, &mut buffer, 0).ok()?;
     Some(std::str::from_utf8(buffer.get(..length)?).ok()?.to_owned())
 }
@@ -69,11 +69,13 @@ fn read_until(fd: BorrowedFd, full: usize) -> Result<Vec<u8>, Errno> {
     let mut buffer = [0_u8; BUFFER];
     loop {
         match nix::unistd::read(fd, &mut buffer) {
-            Ok(n) if n < full => {
+            Ok(n) => {
+                // Never more than there is room for.
                 out.extend_from_slice(buffer.get(..n).unwrap_or_default());
-                return Ok(out);
+                if n < full {
+                    return Ok(out);
+                }
             }
-            Ok(n) => out.extend_from_slice(buffer.get(..n).unwrap_or_default()),
             Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno),
         }

@@ -174,6 +174,7 @@ impl Group {
 
     pub(super) fn verify(&self, write: &Write) -> Result<(), Error> {
         let Some((file, wanted)) = &write.verify else { return Ok(()) };
+        // What cannot be read back is not what was wanted: an error, below.
         let found = read_at(self.dir.as_fd(), file).unwrap_or_default();
         if found.trim() == wanted {
             return Ok(());

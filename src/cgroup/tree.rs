@@ -50,6 +50,7 @@ pub fn processes(dir: BorrowedFd) -> Vec<Pid> {
 /// The same of a list named by its path below an open directory: one call less for each that is only looked at.
 #[must_use]
 pub fn processes_of(dir: BorrowedFd, file: &OsStr) -> Vec<Pid> {
+    // A group that is gone, or closed to us, has none that we could name.
     let text = crate::files::lines_at(dir, file).unwrap_or_default();
     let text = String::from_utf8(text).unwrap_or_default();
     // 0 is a process of another pid namespace, which cannot be named from here.

@@ -143,6 +143,7 @@ impl Observed {
         let Some(capability) = number("cap").and_then(|word| word.parse().ok()) else { return };
         let check = Check {
             command,
+            // Always there: the trace point tells them, and our own probe fetches them.
             credentials: number("cred").unwrap_or_default().to_owned(),
             namespace: number("target_ns").or(number("ns")).unwrap_or_default().to_owned(),
             capability,

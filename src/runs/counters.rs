@@ -7,7 +7,6 @@ use std::time::Instant;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
-use nix::sys::uio::pread;
 
 use super::{Dir, Run, process};
 use crate::cgroup::keyed;
@@ -55,10 +54,8 @@ impl Files {
             };
             self.open.insert(key, fd.ok()?);
         }
-        let mut buffer = [0_u8; 4096];
         // ENODEV: the group is gone.
-        let length = pread(self.open.get(&key)?, &mut buffer, 0).ok()?;
-        String::from_utf8(buffer.get(..length)?.to_vec()).ok()
+        crate::files::again(self.open.get(&key)?)
     }
 
     /// The number that a file holds; `max` is none.

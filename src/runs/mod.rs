@@ -300,15 +300,20 @@ impl Walk<'_> {
     }
 }
 
-/// All processes of a group and of those below it.
+/// All processes of a group and of those below it; none of one that cannot be looked at.
+fn gather_from(dir: BorrowedFd, list: &mut BTreeSet<i32>) {
+    if let Ok(stat) = fstat(dir) {
+        gather(dir, &stat, list);
+    }
+}
+
+/// The same, of one that has been looked at.
 fn gather(dir: BorrowedFd, stat: &FileStat, list: &mut BTreeSet<i32>) {
     list.extend(processes(dir).into_iter().map(Pid::as_raw));
     if stat.st_nlink != 2 {
         for name in children(dir) {
-            if let Ok(child) = open_child(dir, &name)
-                && let Ok(stat) = fstat(&child)
-            {
-                gather(child.as_fd(), &stat, list);
+            if let Ok(child) = open_child(dir, &name) {
+                gather_from(child.as_fd(), list);
             }
         }
     }
@@ -319,9 +324,7 @@ fn gather(dir: BorrowedFd, stat: &FileStat, list: &mut BTreeSet<i32>) {
 pub fn processes_now(run: &Run) -> BTreeSet<Pid> {
     let mut list = BTreeSet::new();
     for dir in run.dirs.iter().filter_map(|dir| dir.open().ok()) {
-        if let Ok(stat) = fstat(&dir) {
-            gather(dir.as_fd(), &stat, &mut list);
-        }
+        gather_from(dir.as_fd(), &mut list);
     }
     order::set(list.into_iter().map(Pid::from_raw))
 }

@@ -9,7 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::unistd::Pid;
 
-use super::{Run, gather};
+use super::{Run, gather_from};
 
 /// How a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,11 +29,7 @@ pub fn until_empty(dirs: &[BorrowedFd], deadline: Option<Instant>) -> Watched {
     let changes = changes_of(dirs);
     until(deadline, changes.as_ref(), || {
         let mut list = std::collections::BTreeSet::new();
-        for dir in dirs {
-            if let Ok(stat) = nix::sys::stat::fstat(dir) {
-                gather(*dir, &stat, &mut list);
-            }
-        }
+        dirs.iter().for_each(|dir| gather_from(*dir, &mut list));
         // A zombie is listed no more; who is of another pid namespace cannot be named.
         let left = !list.is_empty() || dirs.iter().any(|dir| holds_unnamed(*dir));
         left.then(|| list.into_iter().map(Pid::from_raw).collect())
