@@ -23,8 +23,7 @@ pub struct Host {
     pub layout: Layout,
     /// The caller's v2 group and its ancestors up to the mount's root, nearest first.
     pub v2_chain: Vec<V2Node>,
-    /// v1 parents that are not ours to write. Looked at where less than all is a choice; a run that wants all hears
-    /// it from mkdir(2).
+    /// v1 parents that are not ours to write. Not looked at for root, unless less than all is a choice.
     pub closed: Vec<PathBuf>,
     /// What values are computed from.
     pub facts: Facts,
@@ -110,7 +109,7 @@ impl Host {
     /// # Errors
     /// An I/O rule's place that is no disk; `/proc` that cannot be read.
     pub fn read(root: &Path, args: &Args) -> Result<Self, Error> {
-        let mut host = Self::around(root, args, || read_layout(root, args))?;
+        let mut host = Self::around(root, args, |host| read_layout(root, args, host.root))?;
         host.manager = host.find_manager(root);
         if (args.best_effort || args.explain.is_some()) && args.needs_group() {
             let counts = |asked: &crate::limits::Asked| asked.limit.controller == Controller::Pids;
@@ -175,7 +174,7 @@ impl Host {
     pub fn around(
         root: &Path,
         args: &Args,
-        layout: impl FnOnce() -> Result<Layout, Error>,
+        layout: impl FnOnce(&Self) -> Result<Layout, Error>,
     ) -> Result<Self, Error> {
         let mut host =
             Self { pid: crate::guardian::front(), nonce: crate::sys::monotonic_ns(), ..Self::default() };
@@ -211,14 +210,15 @@ impl Host {
         if !args.needs_group() && !args.receipt.counts() && args.explain.is_none() && !args.hint_env {
             return Ok(host);
         }
-        host.layout = layout()?;
+        host.layout = layout(&host)?;
         if args.hint_env {
             host.hints = crate::hints::Facts::read(root, &host.layout, |controller| host.groups(controller));
         }
         if !args.needs_group() && !args.receipt.counts() {
             return Ok(host);
         }
-        if args.best_effort || args.explain.is_some() {
+        // Root makes groups wherever it is.
+        if args.best_effort || args.explain.is_some() || !host.root {
             let parents = host.layout.v1.iter().filter_map(|hierarchy| host.v1_parent(hierarchy).ok());
             host.closed = parents.filter(|parent| is_closed(&below(root, parent))).collect();
         }
@@ -319,9 +319,12 @@ fn read_env_file(path: &Path) -> Result<Vec<Change>, Error> {
     crate::environment::parse_file(&text).map_err(|why| Error::new(why).option(&option))
 }
 
-fn read_layout(root: &Path, args: &Args) -> Result<Layout, Error> {
+fn read_layout(root: &Path, args: &Args, user_is_root: bool) -> Result<Layout, Error> {
+    // Who may not make the group that holds a run together may make another one.
+    let serves = |layout: &Layout| user_is_root || !layout.v1_of(Controller::Pids).is_some_and(is_others);
     if root == Path::new("/")
         && let Some(layout) = args.needs_no_other_hierarchies().and_then(|wanted| usual::layout(&wanted))
+        && serves(&layout)
     {
         return Ok(layout);
     }
@@ -368,6 +371,10 @@ fn read_chain(root: &Path, layout: &Layout, given: Option<&Path>) -> Vec<V2Node>
 fn is_closed(path: &Path) -> bool {
     use nix::errno::Errno::{EACCES, EPERM};
     matches!(nix::unistd::access(path, nix::unistd::AccessFlags::W_OK), Err(EACCES | EPERM))
+}
+
+fn is_others(hierarchy: &Hierarchy) -> bool {
+    hierarchy.own.as_deref().is_ok_and(is_closed)
 }
 
 fn can_write(path: &Path) -> bool {

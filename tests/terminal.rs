@@ -1,7 +1,7 @@
 //! At a terminal it is as if we were not there: every case drives an interactive shell in a pseudo-terminal, with
 //! the command wrapped and bare, and wants to see the same.
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use pty::Terminal;
@@ -53,14 +53,13 @@ fn ctrl_c_stops_the_shells_loop_too() {
 }
 
 #[test]
+fn ctrl_c_ends_the_command() {
+    both(pty::ctrl_c_ends_the_command);
+}
+
+#[test]
 fn ctrl_backslash_quits() {
-    both(|terminal| {
-        terminal.line("ulimit -c 0; $W bash -c 'echo rea\"\"dy; sleep 5'; echo \"st=$?\"");
-        terminal.expect("ready");
-        std::thread::sleep(Duration::from_millis(100));
-        terminal.key('\\');
-        terminal.expect("st=131");
-    });
+    both(pty::ctrl_backslash_quits);
 }
 
 #[test]
@@ -137,18 +136,7 @@ fn a_shell_inside_can_suspend_itself() {
 
 #[test]
 fn the_size_of_the_window_reaches_the_command() {
-    both(|terminal| {
-        terminal.line("$W bash -c 'n=0; trap \"n=\\$((n+1))\" WINCH; echo rea\"\"dy; for i in 1 2 3 4 5 6; do sleep 0.1; done; echo \"count=$n\"; stty size'");
-        terminal.expect("ready");
-        // Another process changes it, as a terminal emulator would.
-        let changed = Command::new("stty")
-            .args(["rows", "33"])
-            .stdin(Stdio::from(terminal.keyboard.try_clone().expect("dup")))
-            .status();
-        assert!(changed.is_ok_and(|status| status.success()));
-        terminal.expect("count=1");
-        terminal.expect("33 0");
-    });
+    both(pty::the_size_of_the_window_reaches_the_command);
 }
 
 #[test]

@@ -27,7 +27,7 @@ use claim::is_alive;
 use group::Group;
 pub(crate) use group::take_back;
 pub use tree::{children, is_abandoned, kill_tree, processes, processes_of, remove_tree};
-pub(crate) use trouble::{way_out, write_hint};
+pub(crate) use trouble::write_hint;
 
 /// The sticky bit marks a group as made by rcon: it means nothing on a cgroup directory, costs nothing to set
 /// at creation, and keeps `rcon gc` from groups of others that happen to be called rcon-something.

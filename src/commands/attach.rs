@@ -80,7 +80,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<i32, Error> {
         );
     }
     let Some(layout) = layouts.first() else { return Ok(0) };
-    let host = Host::around(Path::new("/"), &args, || Ok(layout.clone()))?;
+    let host = Host::around(Path::new("/"), &args, |_| Ok(layout.clone()))?;
     let plan = crate::plan::plan(&args, &host)?;
     for one in &plan.waived {
         crate::say(&format!("rcon: going on without {one}"));

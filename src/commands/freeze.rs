@@ -74,7 +74,7 @@ impl Freezer {
     fn make(run: &Run) -> Result<Self, Error> {
         // A shared group may lie in any hierarchy: all are looked at.
         let args = Args { group: Some(run.name.to_string_lossy().into_owned()), ..Args::default() };
-        let host = Host::around(Path::new("/"), &args, || layout_around(run))?;
+        let host = Host::around(Path::new("/"), &args, |_| layout_around(run))?;
         match add_groups(run, vec![crate::plan::freezer(&host)?])? {
             0 => Self::of(&runs::again(run)?),
             _ => Err(Error::new(format!("{} cannot be frozen", run.shown()))),

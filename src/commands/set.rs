@@ -50,7 +50,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<i32, Error> {
             Error::new(format!("nothing runs in {} any more", run.shown())).try_this("rcon gc removes it")
         );
     }
-    let host = Host::around(Path::new("/"), &args, || layout_around(&run))?;
+    let host = Host::around(Path::new("/"), &args, |_| layout_around(&run))?;
     let open: Vec<(&Dir, OwnedFd)> = run
         .dirs
         .iter()

@@ -2,7 +2,6 @@
 
 use crate::cgroup::layout::Hierarchy;
 use crate::cgroup::place::{self, Place, Refusal};
-use crate::cgroup::way_out;
 use crate::error::Error;
 use crate::host::{Host, V2Node};
 use crate::limits::{self, Asked, Controller, Version};
@@ -267,8 +266,10 @@ impl Placing<'_> {
         }
         writable(hierarchy)?;
         if self.host.closed.contains(&parent) {
-            let error = Error::new(format!("{} is not ours to write", parent.display())).errno(Errno::EACCES);
-            return Err(error.try_if(way_out(Errno::EACCES)));
+            let dir = crate::error::printable(parent.as_os_str().as_encoded_bytes());
+            return Err(Error::new(format!("{dir} is not ours to write")).errno(Errno::EACCES).try_this(format!(
+                "as root; or where root lets you: mkdir {dir}/NAME && chown USER {dir}/NAME && echo PID >{dir}/NAME/cgroup.procs"
+            )));
         }
         groups.push(GroupPlan {
             version: Version::V1,

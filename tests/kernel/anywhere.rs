@@ -27,18 +27,29 @@ pub(crate) fn tests() -> Vec<Case> {
         Case::new("anywhere::killed_keeper_without_a_group", &[], killed_keeper_without_a_group),
         Case::new("anywhere::killed_process_group", &[Need::Controller("pids")], killed_process_group),
         Case::new("anywhere::kept_after_death", &[Need::Controller("pids")], kept_after_death),
-        Case::new("anywhere::killed_at_any_moment", &[Need::Controller("pids")], killed_at_any_moment),
-        Case::new("anywhere::killed_a_thousand_times", &[Need::Controller("pids"), Need::Lab], thousand),
-        Case::new("anywhere::fifty_killed_at_once", &[Need::Controller("pids")], fifty_killed_at_once),
+        Case::new("anywhere::killed_at_any_moment", &[Need::Controller("pids")], || storm(90, &rcon_with)),
+        Case::new("anywhere::killed_a_thousand_times", &[Need::Controller("pids"), Need::Lab], || {
+            storm(1000, &rcon_with)
+        }),
+        Case::new("anywhere::fifty_killed_at_once", &[Need::Controller("pids")], || {
+            fifty_at_once(&rcon_with)
+        }),
         Case::new("anywhere::the_keeper_is_no_job_of_the_callers", &[], the_keeper_is_no_job_of_the_callers),
         Case::new("anywhere::within_itself", &[Need::Controller("pids")], within_itself),
     ]
 }
 
+/// `rcon` with these options, as whom and where a case wants it.
+type Rcon<'a> = &'a dyn Fn(&[&str]) -> Run;
+
+fn rcon_with(options: &[&str]) -> Run {
+    rcon(options)
+}
+
 /// What a run starts: a daemon that has left its session and its parents, and a process that stays.
-fn nest(options: &[&str], tag: &str) -> Run {
+fn nest(run: Run, tag: &str) -> Run {
     let line = format!("(setsid sleep {tag} >/dev/null 2>&1 &); echo up; sleep {tag}; :");
-    rcon(options).args(["--", "sh", "-c", &line])
+    run.args(["--", "sh", "-c", &line])
 }
 
 /// Numbers that no other process sleeps for.
@@ -120,11 +131,11 @@ fn end(run: Run, word: &str, whom: fn(&Started) -> Pid) -> crate::support::Outpu
 }
 
 fn killed_front() {
-    end(nest(&["--mem", "64M", "--pids", "16"], &tag(1)), &tag(1), pid_of);
+    end(nest(rcon_with(&["--mem", "64M", "--pids", "16"]), &tag(1)), &tag(1), pid_of);
 }
 
 fn killed_front_without_a_group() {
-    end(nest(&[], &tag(2)), &tag(2), pid_of);
+    end(nest(rcon_with(&[]), &tag(2)), &tag(2), pid_of);
 }
 
 fn keeper_of(started: &Started) -> Pid {
@@ -132,17 +143,17 @@ fn keeper_of(started: &Started) -> Pid {
 }
 
 fn killed_keeper() {
-    let out = end(nest(&["--mem", "64M", "--pids", "16"], &tag(3)), &tag(3), keeper_of);
+    let out = end(nest(rcon_with(&["--mem", "64M", "--pids", "16"]), &tag(3)), &tag(3), keeper_of);
     assert!(out.stderr.contains("was killed"), "{out}");
 }
 
 fn killed_keeper_without_a_group() {
-    end(nest(&[], &tag(4)), &tag(4), keeper_of);
+    end(nest(rcon_with(&[]), &tag(4)), &tag(4), keeper_of);
 }
 
 /// `kill -9 -PGRP`, as CI runners do it.
 fn killed_process_group() {
-    let mut run = nest(&["--pids", "16"], &tag(5));
+    let mut run = nest(rcon_with(&["--pids", "16"]), &tag(5));
     run.command.process_group(0);
     let mut started = run.start();
     started.wait_for("up");
@@ -173,10 +184,10 @@ fn kept_after_death() {
 }
 
 /// Kills the front, the keeper or the process group at a moment of a run's life that `number` decides.
-fn kill_at(number: u32) {
+fn kill_at(number: u32, rcon: Rcon) {
     let word = tag(100 + number);
     let options: &[&str] = if number.is_multiple_of(4) { &[] } else { &["--pids", "16", "--cpu", "50%"] };
-    let mut run = nest(options, &word);
+    let mut run = nest(rcon(options), &word);
     run.command.process_group(0);
     let started = run.start();
     let front = started.child.id();
@@ -198,17 +209,14 @@ fn kill_at(number: u32) {
     gone(front, &word);
 }
 
-fn killed_at_any_moment() {
-    (0..90).for_each(kill_at);
+/// So many runs, each killed at another moment of its life.
+pub(crate) fn storm(kills: u32, rcon: Rcon) {
+    (0..kills).for_each(|number| kill_at(number, rcon));
 }
 
-fn thousand() {
-    (0..1000).for_each(kill_at);
-}
-
-fn fifty_killed_at_once() {
+pub(crate) fn fifty_at_once(rcon: Rcon) {
     let word = tag(6);
-    let mut all: Vec<Started> = (0..50).map(|_| nest(&["--pids", "16"], &word).start()).collect();
+    let mut all: Vec<Started> = (0..50).map(|_| nest(rcon(&["--pids", "16"]), &word).start()).collect();
     all.iter_mut().for_each(|one| one.wait_for("up"));
     let fronts: BTreeSet<u32> = all.iter().map(|one| one.child.id()).collect();
     for one in &all {

@@ -34,6 +34,7 @@ mod control;
 mod cost;
 mod cpu;
 mod deeds;
+mod delegated;
 mod diagnosis;
 mod escape;
 mod exec;
@@ -61,6 +62,7 @@ mod sabotage;
 mod schema;
 mod shared;
 mod shells;
+mod sudo;
 mod support;
 mod systemd;
 mod victim;
@@ -109,6 +111,8 @@ fn cases() -> Vec<Case> {
         escape::tests(),
         image::tests(),
         ordinary::tests(),
+        delegated::tests(),
+        sudo::tests(),
     ];
     let mut cases = modules.concat();
     // The lab's: what this guest runs where time is short, modules or single cases.

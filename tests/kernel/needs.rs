@@ -2,7 +2,7 @@
 
 use crate::{
     facts::{boot_word, hierarchies},
-    place, victim,
+    place, sudo, victim,
 };
 use nix::unistd::{AccessFlags, access, geteuid};
 use std::{env, fmt, fs, path::Path, process::Command};
@@ -55,6 +55,11 @@ pub(crate) enum Need {
     Psi,
     /// At least this many CPUs.
     Cpus(usize),
+    /// sudo, which lets us be root without a password; and it gives the command a terminal of its own (`use_pty` of
+    /// sudoers(5)), or leaves it ours.
+    Sudo {
+        pty: bool,
+    },
     /// A program on the PATH.
     Tool(&'static str),
     /// A file that not every kernel has.
@@ -144,6 +149,8 @@ impl Need {
                 let have = std::thread::available_parallelism().map_or(1, |count| count.get());
                 unless(have >= number, || format!("there are {have}"))
             }
+            Self::Sudo { .. } if !has_tool("sudo") => Some("sudo is not installed".to_owned()),
+            Self::Sudo { pty } => sudo::way(pty).err(),
             Self::Tool(name) => unless(has_tool(name), || format!("no {name} is on the PATH")),
             Self::File(path) => unless(Path::new(path).exists(), || format!("this kernel has no {path}")),
             Self::Tracing => {
@@ -188,6 +195,7 @@ impl fmt::Display for Need {
             Self::NoCgroupfs => f.write_str("no-cgroupfs"),
             Self::Psi => f.write_str("psi"),
             Self::Cpus(number) => write!(f, "cpus:{number}"),
+            Self::Sudo { pty } => f.write_str(if *pty { "sudo:pty" } else { "sudo:tty" }),
             Self::Tool(name) => write!(f, "tool:{name}"),
             Self::File(path) => write!(f, "file:{path}"),
             Self::Tracing => f.write_str("tracing"),

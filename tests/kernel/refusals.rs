@@ -4,9 +4,9 @@
 use crate::{
     case::Case,
     needs::Need,
-    support::{Output, RCON, rcon, run, victim_line},
+    support::{Ordinary, Output, RCON, rcon, run, victim_line},
 };
-use std::{fs, os::unix::fs::PermissionsExt, os::unix::process::CommandExt};
+use std::fs;
 
 pub(crate) fn tests() -> Vec<Case> {
     vec![
@@ -168,24 +168,14 @@ fn an_empty_directory_for_groups() {
 }
 
 fn not_ours_to_write() {
-    // Where nobody can start it from.
-    let dir = tempfile::tempdir().expect("temporary directory");
-    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
-    let program = dir.path().join("rcon");
-    fs::copy(RCON, &program).expect("copy");
-    let mut attempt = run(&program).args(["--pids", "64", "--", "echo", "ran"]);
-    attempt.command.uid(65_534).gid(65_534).current_dir("/");
-    let out = attempt.run();
+    let user = Ordinary::new();
+    let by_nobody = |args: &[&str]| user.rcon(args).run();
+    let out = by_nobody(&["--pids", "64", "--", "echo", "ran"]);
     refused(&out, &["--pids 64"]);
     assert!(
         ["Permission denied", "not ours to write"].iter().any(|words| out.stderr.contains(words)),
         "{out}"
     );
-    let by_nobody = |args: &[&str]| {
-        let mut attempt = run(&program).args(args);
-        attempt.command.uid(65_534).gid(65_534).current_dir("/");
-        attempt.run()
-    };
     // What it would do, it may say, and that it could not.
     let out = by_nobody(&["--explain", "--", "true"]);
     assert_eq!(out.status.code(), Some(0), "{out}");

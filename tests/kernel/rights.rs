@@ -8,7 +8,10 @@ use crate::{
 use nix::sys::statvfs::{FsFlags, statvfs};
 use std::{
     env, fs,
-    os::unix::{fs::PermissionsExt, process::CommandExt},
+    os::unix::{
+        fs::{MetadataExt, PermissionsExt},
+        process::CommandExt,
+    },
     path::{Path, PathBuf},
 };
 
@@ -21,6 +24,7 @@ pub(crate) fn tests() -> Vec<Case> {
             &[Need::Root, Need::Tool("setcap")],
             file_capabilities_are_refused,
         ),
+        Case::new("rights::sudos_variables_mean_nothing", &[Need::Root], sudos_variables_mean_nothing),
         Case::new("rights::roots_path_has_no_dot", &[Need::Root], roots_path_has_no_dot),
         Case::new("rights::a_users_path_is_as_with_env", &[Need::NonRoot], a_users_path_is_as_with_env),
     ]
@@ -87,6 +91,23 @@ fn file_capabilities_are_refused() {
     let out = run("setcap").args(["cap_net_admin+ep".as_ref(), program.as_os_str()]).run();
     assert!(out.status.success(), "{out}");
     refuses(&program);
+}
+
+/// Anybody can set them, and nothing depends on them: they reach the command as they are, and what we write is root's.
+fn sudos_variables_mean_nothing() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let file = dir.path().join("report");
+    let with = |line: Run| {
+        let names = [("UID", "1000"), ("GID", "1000"), ("USER", "lab"), ("COMMAND", "/bin/sh")];
+        names.into_iter().fold(line, |line, (name, value)| line.env(&format!("SUDO_{name}"), value)).run()
+    };
+    let words = ["sh", "-c", "id -u; id -g; env"];
+    let bare = with(run(words[0]).args(&words[1..]));
+    let report = format!("--report=json:{}", file.display());
+    let out = with(rcon([&report, "--"]).args(words));
+    assert_eq!((out.status.code(), &out.stdout, out.stderr.as_str()), (Some(0), &bare.stdout, ""), "{out}");
+    assert!(out.stdout.starts_with("0\n0\n") && out.stdout.contains("SUDO_UID=1000\n"), "{out}");
+    assert_eq!(fs::metadata(&file).expect("the report").uid(), 0);
 }
 
 /// A directory with a program of a name that no other has.

@@ -6,9 +6,12 @@ use std::{
     env,
     ffi::{OsStr, OsString},
     fmt,
-    fs::File,
+    fs::{self, File},
     io::{Seek, Write},
-    os::unix::{fs::FileExt, process::ExitStatusExt},
+    os::unix::{
+        fs::{FileExt, PermissionsExt},
+        process::{CommandExt, ExitStatusExt},
+    },
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     thread,
@@ -186,6 +189,51 @@ impl fmt::Display for Output {
 /// The command line of a victim, to be wrapped.
 pub(crate) fn victim_line(role: &str) -> [OsString; 2] {
     [victim::program().into(), format!("--victim={role}").into()]
+}
+
+/// An ordinary user, and programs that everybody can reach.
+#[derive(Debug)]
+pub(crate) struct Ordinary {
+    dir: tempfile::TempDir,
+}
+
+impl Ordinary {
+    /// Nobody's number, so that nothing else runs as this user.
+    pub(crate) const UID: u32 = 54_321;
+
+    pub(crate) fn new() -> Self {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
+        Self { dir }
+    }
+
+    /// `rcon` with these arguments, as this user.
+    pub(crate) fn rcon<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Run {
+        let mut run = run(self.reachable(Path::new(RCON))).args(args);
+        run.command.uid(Self::UID).gid(Self::UID).current_dir("/");
+        run
+    }
+
+    /// As [`victim_line`], of a program that this user can execute.
+    pub(crate) fn victim_line(&self, role: &str) -> [OsString; 2] {
+        let [program, role] = victim_line(role);
+        [self.reachable(Path::new(&program)).into(), role]
+    }
+
+    /// The program itself, or a copy of one that lies where only its owner comes.
+    fn reachable(&self, program: &Path) -> PathBuf {
+        let open =
+            |path: &Path| fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o001 != 0);
+        if program.ancestors().all(open) {
+            return program.to_owned();
+        }
+        let copy = self.dir.path().join(program.file_name().expect("a program"));
+        if !copy.exists() {
+            fs::copy(program, &copy).expect("copy");
+            fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).expect("chmod");
+        }
+        copy
+    }
 }
 
 /// A block device that is this case's to write (needs [`crate::needs::Need::Disk`]).

@@ -138,6 +138,40 @@ pub(crate) fn ctrl_c_comes_once(terminal: &mut Terminal) {
     terminal.expect("st=0");
 }
 
+pub(crate) fn ctrl_c_ends_the_command(terminal: &mut Terminal) {
+    ended_by(terminal, 'c', 130);
+}
+
+pub(crate) fn ctrl_backslash_quits(terminal: &mut Terminal) {
+    ended_by(terminal, '\\', 131);
+}
+
+/// bash drops the rest of a line when Ctrl-C has ended a command of it, and what is typed too early is the command's: the
+/// prompt tells.
+fn ended_by(terminal: &mut Terminal, key: char, status: i32) {
+    terminal.line("ulimit -c 0; PROMPT_COMMAND='echo \"st=$?\"'");
+    terminal.line("$W $S -c 'echo rea\"\"dy; sleep 60'");
+    terminal.expect("ready");
+    std::thread::sleep(Duration::from_millis(100));
+    terminal.key(key);
+    terminal.expect(&format!("st={status}"));
+    terminal.line("unset PROMPT_COMMAND");
+}
+
+/// Another process changes it, as a terminal emulator would: the command is told, once.
+pub(crate) fn the_size_of_the_window_reaches_the_command(terminal: &mut Terminal) {
+    let line = r#"$W $S -c 'n=0; trap "n=\$((n+1))" WINCH; echo rea""dy; while [ $n = 0 ]; do sleep 0.1; done; sleep 0.5; echo "count=$n"; stty size'"#;
+    terminal.line(line);
+    terminal.expect("ready");
+    let changed = Command::new("stty")
+        .args(["rows", "33"])
+        .stdin(Stdio::from(terminal.keyboard.try_clone().expect("dup")))
+        .status();
+    assert!(changed.is_ok_and(|status| status.success()));
+    terminal.expect("count=1");
+    terminal.expect("33 0");
+}
+
 /// Its own foreground job takes Ctrl-C and Ctrl-Z; the shell and we do not.
 pub(crate) fn an_interactive_shell_inside_has_its_own_jobs(terminal: &mut Terminal) {
     terminal.line("$W $I; echo \"outer=$?\"");

@@ -3,7 +3,7 @@
 use super::{Busybox, all_kinds, fingerprint, prefixed};
 use crate::{
     needs::Need,
-    support::{Run, rcon, run},
+    support::{Ordinary, rcon},
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -11,7 +11,7 @@ use nix::{
 };
 use std::{
     fs,
-    os::unix::{fs::PermissionsExt, process::CommandExt},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
@@ -33,29 +33,6 @@ pub(super) fn user_namespace_of_root() {
     let options = ["--map-users", "0:100000:65536", "--unshare", all_kinds(), "--dev", "minimal"];
     let out = root.sh(&options, "id -u; touch /x; ls -d /proc/[0-9]* | wc -l").run();
     assert!(out.stdout.starts_with("0\n") && out.stderr.contains("Permission denied"), "{out}");
-}
-
-/// A copy of rcon that everybody may run, and a run of it as an ordinary user.
-struct Ordinary {
-    dir: tempfile::TempDir,
-}
-
-impl Ordinary {
-    const UID: u32 = 54_321;
-
-    fn new() -> Self {
-        let dir = tempfile::tempdir().expect("temporary directory");
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
-        fs::copy(crate::support::RCON, dir.path().join("rcon")).expect("copy");
-        fs::set_permissions(dir.path().join("rcon"), fs::Permissions::from_mode(0o755)).expect("chmod");
-        Self { dir }
-    }
-
-    fn rcon<'a>(&self, options: impl IntoIterator<Item = &'a str>) -> Run {
-        let mut run = run(self.dir.path().join("rcon")).args(options);
-        run.command.uid(Self::UID).gid(Self::UID).current_dir("/");
-        run
-    }
 }
 
 fn give(path: &Path) {

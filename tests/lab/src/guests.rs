@@ -130,7 +130,7 @@ pub(crate) static GUESTS: &[Guest] = &[
         machine: Machine::Qemu(Kernel::V6_1, ""),
         layout: Layout::V1Separate,
         must: V1_ALL,
-        share: "cleanup memory cpu cpuset shared io jobs",
+        share: "cleanup memory cpu cpuset shared io jobs delegated",
     },
     Guest {
         name: "6.1-v1-joined",
@@ -233,8 +233,8 @@ pub(crate) static GUESTS: &[Guest] = &[
         what: "systemd: a service with Delegate=yes",
         machine: Machine::Qemu(Kernel::V6_1, ""),
         layout: Layout::Systemd(Unit::Delegate),
-        must: "lab root systemd v2:cpu v2:memory v2:pids",
-        share: "systemd containers jobs",
+        must: "lab root systemd v2:cpu v2:memory v2:pids sudo:tty sudo:pty",
+        share: "systemd containers jobs sudo",
     },
     Guest {
         name: "systemd-timer",
@@ -249,8 +249,8 @@ pub(crate) static GUESTS: &[Guest] = &[
         what: "systemd: an ordinary user's session, systemd-run --user",
         machine: Machine::Qemu(Kernel::V6_1, ""),
         layout: Layout::Systemd(Unit::User),
-        must: "lab non-root systemd scope v2:cpu v2:memory v2:pids",
-        share: "systemd",
+        must: "lab non-root systemd scope v2:cpu v2:memory v2:pids sudo:tty sudo:pty",
+        share: "systemd sudo",
     },
 ];
 

@@ -10,14 +10,18 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// The second line is what cases need there: strace, newuidmap(1), make, a container runtime, ip(8).
+/// The second line is what cases need there: strace, newuidmap(1), make, a container runtime, ip(8), sudo(8).
 const PACKAGES: &str = "systemd,systemd-sysv,dbus,dbus-user-session,libpam-systemd,procps,util-linux,kmod,\
-    strace,uidmap,make,crun,iproute2";
+    strace,uidmap,make,crun,iproute2,sudo";
 
-/// Run in the new system. The user lingers, so that it has a session without logging in.
+/// Run in the new system. The user lingers, so that it has a session without logging in, and may do everything by sudo,
+/// which gives a command a terminal of its own unless that is env(1).
 const CUSTOMIZE: &str = r#"chroot "$1" useradd -m -u 1000 -s /bin/bash lab
 mkdir -p "$1/var/lib/systemd/linger"; touch "$1/var/lib/systemd/linger/lab"
-echo lab > "$1/etc/hostname"; : > "$1/etc/machine-id"
+echo lab > "$1/etc/hostname"; echo 127.0.0.1 localhost lab > "$1/etc/hosts"; : > "$1/etc/machine-id"
+echo 'lab ALL=(root) NOPASSWD: ALL' > "$1/etc/sudoers.d/lab"
+echo 'Defaults use_pty' >> "$1/etc/sudoers.d/lab"; echo 'Defaults!/usr/bin/env !use_pty' >> "$1/etc/sudoers.d/lab"
+chmod 440 "$1/etc/sudoers.d/lab"
 rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/*"#;
 
 /// From the cache, or made with mmdebstrap.
