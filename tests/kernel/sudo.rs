@@ -14,6 +14,7 @@ use nix::{
 };
 use std::{
     os::unix::process::CommandExt,
+    path::Path,
     process::{Command, Stdio},
     sync::OnceLock,
     time::Duration,
@@ -37,9 +38,7 @@ pub(crate) fn tests() -> Vec<Case> {
         Case::new("sudo::window_of_a_pty_of_sudos", PTY, || {
             both(true, pty::the_size_of_the_window_reaches_the_command);
         }),
-        Case::new("sudo::a_shell_inside", TTY, || {
-            both(false, pty::an_interactive_shell_inside_has_its_own_jobs);
-        }),
+        Case::new("sudo::limits_hold", PTY, limits_hold),
         Case::new("sudo::signals_without_a_terminal", PTY_AS_ROOT, signals),
     ]
 }
@@ -134,6 +133,20 @@ fn the_terminal_is_the_callers() {
         );
         assert_eq!(within.job, within.foreground, "{wrapper}: {said:?}");
     }
+}
+
+/// Root's groups are made wherever the caller is: below its own, or in a scope of the system's systemd.
+fn limits_hold() {
+    let sudo = |role| {
+        let line = format!("{} {RCON} --pids 16 --", way(true).expect("sudo"));
+        let mut words = line.split(' ');
+        run(words.next().expect("sudo")).args(words).victim(role).run()
+    };
+    let out = sudo("forks:40");
+    assert_eq!((out.stdout.as_str(), out.stderr.as_str()), ("forks ok=15 err=EAGAIN\n", ""), "{out}");
+    let out = sudo("daemonize:600");
+    let daemon = out.number("daemon");
+    assert!(!Path::new(&format!("/proc/{daemon}")).exists(), "{daemon} lives: {out}");
 }
 
 /// What is sent to sudo goes to its command, whose end is sudo's, and nothing stays.
