@@ -373,6 +373,7 @@ fn is_closed(path: &Path) -> bool {
     matches!(nix::unistd::access(path, nix::unistd::AccessFlags::W_OK), Err(EACCES | EPERM))
 }
 
+/// Is the group that the caller is in not its own to divide?
 fn is_others(hierarchy: &Hierarchy) -> bool {
     hierarchy.own.as_deref().is_ok_and(is_closed)
 }

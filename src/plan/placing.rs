@@ -211,24 +211,26 @@ impl Placing<'_> {
         if layout.v1.is_empty() {
             return self.add_v2(groups, &[]);
         }
-        for controller in [Controller::Pids, Controller::Freezer] {
-            if let Some(hierarchy) = layout.v1_of(controller)
-                && self.add_v1(groups, hierarchy, None).is_ok()
-            {
-                return Ok(());
+        let v1 = [Controller::Pids, Controller::Freezer].into_iter().filter_map(|one| layout.v1_of(one));
+        let mut refused = None;
+        for hierarchy in v1 {
+            match self.add_v1(groups, hierarchy, None) {
+                Ok(()) => return Ok(()),
+                Err(error) => refused = refused.or(Some(error)),
             }
         }
-        // Neither is v1's here: then they are v2's.
+        // Neither is v1's here, or the caller's: then they may be v2's.
         if layout.v2.is_some() {
             match self.add_v2(groups, &[]) {
-                Err(error) if groups.is_empty() => return Err(error),
                 Ok(()) => return Ok(()),
-                Err(_) => {}
+                Err(error) => refused = refused.or(Some(error)),
             }
         }
         if groups.is_empty() {
-            return Err(Error::new("no cgroup hierarchy is there to make a group in")
-                .try_this("mount -t cgroup2 cgroup2 /sys/fs/cgroup"));
+            return Err(refused.unwrap_or_else(|| {
+                Error::new("no cgroup hierarchy is there to make a group in")
+                    .try_this("mount -t cgroup2 cgroup2 /sys/fs/cgroup")
+            }));
         }
         // Any group lists its processes; a loop ends them.
         Ok(())

@@ -132,6 +132,9 @@ fn the_advice_helps() {
     );
     assert!(out.stderr.contains("is not ours to write: Permission denied\n"), "{out}");
     let advice = out.stderr.split_once("where root lets you: ").expect("advice").1;
+    // The same words where nothing is limited, but the run must have a group.
+    let named = given.rcon(&["--name", "x"]).args(["--", "true"]).run();
+    assert_eq!(named.stderr, out.stderr.replace("--pids 64: ", ""), "{named}");
     let name = directory();
     let own = hierarchies().iter().find(|one| !one.v2 && one.has("pids")).and_then(|one| one.own.clone());
     let own = own.expect("our group");
