@@ -19,7 +19,8 @@ const LEAVE_OUT: &str = "  /DISCARD/ :
 /// Long texts and tables stand apart, so that what runs read is on fewer pages.
 const APART: &str = "  .rodata.apart :
   {
-    *(.rodata._ZN4rcon8commands4text*)
+    *(.rodata._R*4rcon8commands4text*)
+    *(.rodata._R*4core3num7dec2flt5table*)
     *libc.a:C-ctype.o(.rodata .rodata.*)
     *libc.a:fpioconst.o(.rodata .rodata.*)
   }
@@ -38,29 +39,28 @@ fn main() {
     let script = Path::new(&env::var("OUT_DIR").expect("cargo sets it")).join("link.ld");
     let functions = fs::read_to_string("link.txt").expect("link.txt");
     let text = format!(
-        "SECTIONS\n{{\n{LEAVE_OUT}{APART}}}\nINSERT AFTER .rodata;\nSECTIONS\n{{\n{}}}\nINSERT BEFORE .text;\n",
+        "SECTIONS\n{{\n{LEAVE_OUT}{}{APART}}}\nINSERT AFTER .rodata;\nSECTIONS\n{{\n{}}}\nINSERT BEFORE .text;\n",
+        constants(&functions),
         side_by_side(&functions)
     );
     fs::write(&script, text).expect("OUT_DIR can be written");
-    let mut arguments = vec![format!("-Wl,-T,{}", script.display())];
-    if has("CARGO_CFG_TARGET_ENV", "gnu") {
-        // At a fixed address: 4,000 relocations at every start, which write 17 pages, and their table of 100 KB are
-        // not needed. Stack, heap and mappings are at random addresses as before. (musl's own start-up code, which
-        // Rust brings along, is linked for the other way.)
-        arguments.extend(["-static".to_owned(), "-no-pie".to_owned()]);
-    }
-    for argument in arguments {
-        println!("cargo::rustc-link-arg-bins={argument}");
-    }
+    println!("cargo::rustc-link-arg-bins=-Wl,-T,{}", script.display());
 }
 
-/// What plain runs go through (link.txt; benches/hot.sh writes it) stands together, and not all over two megabytes:
-/// the kernel maps a program's file by 64 KB where it is touched, and each time is a page fault, in front and keeper.
-/// A name that is not there, or no longer, does no harm.
+/// What runs go through before all that: where the kernel enters, and the jumps to the C library's functions that
+/// are chosen by processor. Aligned as the kernel maps.
+const START: &str = "  .init ALIGN(0x10000) : { KEEP(*(SORT_NONE(.init))) }
+  .iplt : { *(.iplt) }
+  .text.together :
+  {
+    *crt1.o(.text .text.*) *crtbegin*.o(.text .text.*) *(.text.main)
+";
+
+/// What runs go through (link.txt; benches/hot.sh writes it) stands together, and not all over two megabytes:
+/// the kernel maps a program's file by 64 KB where it is touched, and each time is a page fault, in front and keeper,
+/// of 7 us with its end. A name that is not there, or no longer, does no harm.
 fn side_by_side(functions: &str) -> String {
-    // Where the kernel enters, first.
-    let mut out =
-        String::from("  .text.together :\n  {\n    *crt1.o(.text) *crtbegin*.o(.text) *(.text.main)\n");
+    let mut out = String::from(START);
     for line in functions.lines() {
         let written = match line.contains(':') {
             // ARCHIVE:FILE, of the C library.
@@ -68,6 +68,15 @@ fn side_by_side(functions: &str) -> String {
             false => writeln!(out, "    *(.text.{line} .text.unlikely.{line})"),
         };
         written.expect("a string takes all");
+    }
+    out + "  }\n"
+}
+
+/// What the C library's part of these functions reads.
+fn constants(functions: &str) -> String {
+    let mut out = String::from("  .rodata.together :\n  {\n");
+    for file in functions.lines().filter(|line| line.contains(':')) {
+        writeln!(out, "    *{file}(.rodata .rodata.*)").expect("a string takes all");
     }
     out + "  }\n"
 }
