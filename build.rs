@@ -26,6 +26,14 @@ const APART: &str = "  .rodata.apart :
   }
 ";
 
+/// So do large pieces of memory between the few bytes that every start writes.
+const MEMORY_APART: &str = "  .bss.apart (NOLOAD) :
+  {
+    *(.bss._R*9allocator9ALLOCATOR)
+    *libc.a:pthread_keys.o(.bss)
+  }
+";
+
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=link.txt");
@@ -39,7 +47,7 @@ fn main() {
     let script = Path::new(&env::var("OUT_DIR").expect("cargo sets it")).join("link.ld");
     let functions = fs::read_to_string("link.txt").expect("link.txt");
     let text = format!(
-        "SECTIONS\n{{\n{LEAVE_OUT}{}{APART}}}\nINSERT AFTER .rodata;\nSECTIONS\n{{\n{}}}\nINSERT BEFORE .text;\n",
+        "SECTIONS\n{{\n{LEAVE_OUT}{}{APART}}}\nINSERT AFTER .rodata;\nSECTIONS\n{{\n{}}}\nINSERT BEFORE .text;\nSECTIONS\n{{\n{MEMORY_APART}}}\nINSERT AFTER .bss;\n",
         constants(&functions),
         side_by_side(&functions)
     );

@@ -1,18 +1,26 @@
-//! Between clone and exec nothing may allocate: a lock of the allocator may be held, and the memory may be ours.
-//! Debug builds see to it, tests among them; release builds have nothing of this.
+//! The allocator: small things are cut from one piece. And between clone and exec nothing may allocate: a lock of the
+//! C library's allocator may be held, and the memory may be ours. Debug builds see to that, tests among them.
+
+mod cut;
+
+#[cfg(not(debug_assertions))]
+#[global_allocator]
+static ALLOCATOR: cut::Cut = cut::Cut::new();
 
 #[cfg(debug_assertions)]
 mod checked {
-    use std::alloc::{GlobalAlloc, Layout, System};
+    use std::alloc::{GlobalAlloc, Layout};
     use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
+
+    use super::cut::Cut;
 
     /// The process that is making a child; 0: none is. A child, on our memory or on a copy of it, has another number.
     static PARENT: AtomicI32 = AtomicI32::new(0);
 
-    struct Checked;
+    struct Checked(Cut);
 
     #[global_allocator]
-    static ALLOCATOR: Checked = Checked;
+    static ALLOCATOR: Checked = Checked(Cut::new());
 
     fn check() {
         let parent = PARENT.load(Relaxed);
@@ -26,18 +34,30 @@ mod checked {
         }
     }
 
-    // SAFETY: all is handed to the system's allocator, which keeps the contract.
+    // SAFETY: all is handed to the other allocator, which keeps the contract.
     unsafe impl GlobalAlloc for Checked {
         unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
             check();
             // SAFETY: as the caller promises.
-            unsafe { System.alloc(layout) }
+            unsafe { self.0.alloc(layout) }
         }
 
         unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
             check();
             // SAFETY: as the caller promises.
-            unsafe { System.dealloc(pointer, layout) }
+            unsafe { self.0.dealloc(pointer, layout) }
+        }
+
+        unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+            check();
+            // SAFETY: as the caller promises.
+            unsafe { self.0.alloc_zeroed(layout) }
+        }
+
+        unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+            check();
+            // SAFETY: as the caller promises.
+            unsafe { self.0.realloc(pointer, layout, size) }
         }
     }
 
