@@ -91,8 +91,10 @@ unsafe impl GlobalAlloc for Cut {
         if size <= SIZE - offset && self.moved(offset + layout.size(), offset + size) {
             return pointer;
         }
-        // SAFETY: the caller promises that the size is not 0 and fits.
-        let new = unsafe { self.alloc(Layout::from_size_align_unchecked(size, layout.align())) };
+        // SAFETY: the caller promises that it fits.
+        let wanted = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
+        // SAFETY: the caller promises that the size is not 0.
+        let new = unsafe { self.alloc(wanted) };
         if !new.is_null() {
             // SAFETY: both are at least that long, and the new one is elsewhere.
             unsafe { std::ptr::copy_nonoverlapping(pointer, new, layout.size().min(size)) };
