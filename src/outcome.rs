@@ -1,5 +1,6 @@
 //! How a run ended, and the one place where that becomes an exit status.
 
+use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use crate::plan::Plan;
@@ -36,6 +37,24 @@ impl Ended {
     }
 }
 
+/// What a run could not help leaving behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// A group, by its path.
+    Group(String),
+    /// A process that our SIGKILL did not end: it has become root, or hangs in the kernel.
+    Process(i32),
+}
+
+impl fmt::Display for Left {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Group(path) => f.write_str(path),
+            Self::Process(pid) => write!(f, "process {pid}"),
+        }
+    }
+}
+
 /// All that is known at the end.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
@@ -47,8 +66,8 @@ pub struct Outcome {
     pub killed: bool,
     /// Processes that the kernel killed for want of memory, and the peak in bytes.
     pub out_of_memory: Option<(u64, Option<u64>)>,
-    /// Groups that could not be removed.
-    pub left: Vec<String>,
+    /// What is still there.
+    pub left: Vec<Left>,
     /// Limits that the kernel refused and that were waived.
     pub waived: Vec<String>,
     /// What was used, where a report is to be made.
@@ -89,8 +108,16 @@ impl Outcome {
                 if killed == 1 { "" } else { "es" }
             ));
         }
-        for group in &self.left {
-            out.push(format!("rcon: {group} could not be removed: a process in it does not die (rcon gc --kill tries again)"));
+        for left in &self.left {
+            let why = match left {
+                Left::Group(_) => {
+                    "could not be removed: a process in it does not die (rcon gc --kill tries again)"
+                }
+                Left::Process(_) => {
+                    "could not be ended: it has another user's rights by now, or hangs in the kernel"
+                }
+            };
+            out.push(format!("rcon: {left} {why}"));
         }
         out
     }

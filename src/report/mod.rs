@@ -256,7 +256,7 @@ impl Report {
             not_honoured: outcome.waived.clone(),
             groups: plan.groups.iter().map(|group| group.dir().display().to_string()).collect(),
             shared_group: plan.groups.iter().any(|group| group.shared),
-            left_behind: outcome.left.clone(),
+            left_behind: outcome.left.iter().map(ToString::to_string).collect(),
             ..Self::frame(command, outcome.started, outcome.wall)
         };
         report.host.layout = plan.counting.layout.to_owned();

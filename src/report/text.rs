@@ -39,8 +39,8 @@ pub(super) fn of(report: &Report) -> String {
                     .to_owned(),
             );
         }
-        for group in &report.left_behind {
-            line("left", format!("{group} could not be removed"));
+        for left in &report.left_behind {
+            line("left", format!("{left} is still there"));
         }
     }
     for sentence in &report.diagnosis {

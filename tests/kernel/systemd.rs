@@ -6,7 +6,7 @@ use crate::{
     case::Case,
     needs::Need,
     place::users,
-    support::{RCON, Started, rcon, run, slow, victim_line},
+    support::{RCON, Run, Started, rcon, run, slow, victim_line},
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -22,6 +22,7 @@ pub(crate) fn tests() -> Vec<Case> {
         Case::new("systemd::a_scope_of_its_own", &[Need::Scope], a_scope_of_its_own),
         Case::new("systemd::explain_makes_none", &[Need::Scope], explain_makes_none),
         Case::new("systemd::stopping_the_scope_stops_us", &[Need::Scope], stopping_the_scope_stops_us),
+        Case::new("systemd::stopped_with_its_service", &[Need::Scope], stopped_with_its_service),
         Case::new("systemd::killed_front", &[Need::Scope], || killed(|front| front)),
         Case::new("systemd::killed_keeper", &[Need::Scope], || {
             killed(|front| keeper(front.as_raw() as u32).expect("a keeper"))
@@ -185,12 +186,16 @@ fn one_socket_is_enough() {
 /// A service of 100 MB in which rcon is told to give 1 GB.
 fn service(more: &[&str]) -> crate::support::Output {
     let [program, role] = victim_line("alloc:200M");
+    service_of(more, &["--mem", "1G"]).args([program, role]).run()
+}
+
+fn service_of(more: &[&str], options: &[&str]) -> Run {
     run("systemd-run")
         .args(["--quiet", "--wait", "--pipe", "--collect", "-p", "MemoryMax=100M", "-p", "MemorySwapMax=0"])
         .args(more)
-        .args(["--", RCON, "--mem", "1G", "--swap", "0", "--"])
-        .args([program, role])
-        .run()
+        .args(["--", RCON])
+        .args(options)
+        .args(["--swap", "0", "--"])
 }
 
 fn a_services_limit_is_not_left() {
@@ -200,6 +205,33 @@ fn a_services_limit_is_not_left() {
         assert!(out.stderr.contains(words), "{words:?} is missing: {out}");
     }
     assert_eq!(out.stderr.lines().count(), 2, "{out}");
+    // Asked for, it is left: ours alone holds then.
+    let [program, role] = victim_line("alloc:200M");
+    let escape = service_of(&[], &["--mem", "100M", "--allow-escape"]).args([&program, &role]).run();
+    assert!(escape.stderr.contains("out of memory") && !escape.stdout.contains("done"), "{escape}");
+    let escape = service_of(&[], &["--mem", "1G", "--allow-escape"]).args([&program, &role]).run();
+    assert_eq!((escape.status.code(), escape.stdout.as_str()), (Some(0), "alloc done\n"), "{escape}");
+}
+
+/// The scope stands beside the service, and ends with it all the same.
+fn stopped_with_its_service() {
+    let (unit, tag) = (format!("lab-around-{}", std::process::id()), crate::anywhere::tag(31));
+    let service = ["--quiet", "--collect", "--unit", &unit, "--", RCON, "--pids", "40", "--", "sleep", &tag];
+    let out = run("systemd-run").args(users()).args(service).run();
+    assert!(out.status.success(), "{out}");
+    let command = crate::groups::until("it does not sleep", || {
+        let own = |pid: &Pid| {
+            let name = fs::read_to_string(format!("/proc/{pid}/comm"));
+            name.is_ok_and(|name| name == "sleep\n")
+        };
+        crate::anywhere::processes(&tag).into_iter().find(own)
+    });
+    let scope = scope_of(command.as_raw() as u32);
+    let front = systemctl(&["show", "-p", "MainPID", "--value", &unit]).parse().expect("a process");
+    let out = run("systemctl").args(users()).args(["stop", &unit]).run();
+    assert!(out.status.success(), "{out}");
+    gone(front, &tag);
+    forgotten(&scope);
 }
 
 fn a_delegated_services_limit_holds() {

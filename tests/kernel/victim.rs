@@ -50,6 +50,7 @@ pub(crate) fn program() -> PathBuf {
 /// | `forks:20` | starts so many children, says `forks ok=N err=NAME`, ends them |
 /// | `bomb` | forks without end (lab only) |
 /// | `sleep:N` | sleeps so many seconds |
+/// | `root:N` | becomes root, says `root`, sleeps; of a program with the set-user-ID bit |
 /// | `daemonize:N` | leaves a double-forked daemon that sleeps, with stdout held open; says `daemon=PID` |
 /// | `exit:N`, `raise:N` | ends with the status, by the signal |
 /// | `write:SIZE:PATH`, `read:SIZE:PATH` | direct I/O in blocks of 64 KiB, says `io_ms=…` |
@@ -92,6 +93,11 @@ fn act(role: &str) -> Result<ExitCode, Box<dyn Error>> {
             drop(again("bomb").spawn());
         },
         ["sleep", time] => thread::sleep(seconds(time)?),
+        ["root", time] => {
+            nix::unistd::setuid(nix::unistd::Uid::from_raw(0))?;
+            println!("root");
+            thread::sleep(seconds(time)?);
+        }
         ["daemonize", time] => drop(again(&format!("daemonize-1:{time}")).spawn()?.wait()?),
         ["daemonize-1", time] => {
             setsid()?;
