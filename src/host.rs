@@ -328,6 +328,11 @@ fn read_layout(root: &Path, args: &Args, user_is_root: bool) -> Result<Layout, E
     {
         return Ok(layout);
     }
+    read_mounts(root)
+}
+
+#[inline(never)]
+fn read_mounts(root: &Path) -> Result<Layout, Error> {
     let read = |path: &str| {
         files::read(&root.join(path)).map_err(|errno| {
             Error::new(format!("cannot read /{path}")).errno(errno).try_this("mount -t proc proc /proc")

@@ -108,7 +108,7 @@ pub(crate) fn request(words: &[OsString], capcon: bool) -> Result<Request, Error
             let mut base = Args::default();
             base.privileges.capcon = capcon;
             let entries = profile::load(&args.control.profiles, capcon)?;
-            cli::parse_onto(profile::applied(&entries, base)?, words)
+            cli::parse_onto(&profile::applied(&entries, base)?, words)
         }
         request => Ok(request),
     }

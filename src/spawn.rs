@@ -1,7 +1,7 @@
 //! From plan to running command: groups are made, the child is born, and speaks up if it fails.
 
 use std::cell::Cell;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::time::{Instant, SystemTime};
 
@@ -12,6 +12,7 @@ use nix::unistd::Pid;
 
 use crate::cage;
 use crate::cage::birth::{Delivered, Held, Midwife, News};
+use crate::cage::child::Tools;
 use crate::cgroup::Groups;
 use crate::child::{self, Kit, Report};
 use crate::error::{Class, Error, printable};
@@ -141,30 +142,18 @@ fn launch(
     signals: &Signals,
     born_inside: bool,
 ) -> Result<(Pid, Delivered), Failure> {
-    let mut midwife = Midwife::prepare(&plan.birth).map_err(Failure::Said)?;
+    let midwife = Midwife::prepare(&plan.birth).map_err(Failure::Said)?;
     if midwife.watches() {
         signals.open().map_err(|errno| Failure::Said(no_messages(errno)))?;
     }
     let entries = groups.entries();
-    // In another pid namespace the caller's process group has no number.
-    let numberless = plan.birth.is_in_other_pid();
-    let kit = |report| Kit {
-        steps: &plan.steps,
-        entries: &entries,
-        signals: Some(signals.inherited()),
-        job: if numberless { 0 } else { guardian::job().as_raw() },
-        argv: sys::Vector::of(plan.exec().map_or(&[][..], |exec| &exec.argv)),
-        envp: environment(plan),
-        cage: &midwife.tools,
-        report,
-    };
     let born_in = if born_inside { groups.born_in() } else { None };
     let namespaces = plan.birth.new.at_birth();
     let flags =
         CloneFlags { borrow_memory: namespaces == 0 && plan.steps.iter().all(Step::is_quick), namespaces };
     if flags.borrow_memory && sys::clone::CAN_BORROW {
         let failure = Cell::new(None);
-        let kit = kit(Report::Memory(&failure));
+        let kit = kit(plan, &entries, signals, &midwife.tools, Report::Memory(&failure));
         let pid = sys::clone::spawn(flags, born_in, || child::run(&kit)).map_err(Failure::Clone)?;
         // It has executed the command or left by now.
         return match failure.get() {
@@ -172,12 +161,49 @@ fn launch(
             Some((step, errno)) => Err(failed(pid, step, errno)),
         };
     }
+    launch_apart(plan, &entries, signals, midwife, flags, born_in)
+}
+
+/// In another pid namespace the caller's process group has no number.
+fn is_numberless(plan: &Plan) -> bool {
+    plan.birth.is_in_other_pid()
+}
+
+fn kit<'a>(
+    plan: &'a Plan,
+    entries: &'a [i32],
+    signals: &Signals,
+    cage: &'a Tools,
+    report: Report<'a>,
+) -> Kit<'a> {
+    Kit {
+        steps: &plan.steps,
+        entries,
+        signals: Some(signals.inherited()),
+        job: if is_numberless(plan) { 0 } else { guardian::job().as_raw() },
+        argv: sys::Vector::of(plan.exec().map_or(&[][..], |exec| &exec.argv)),
+        envp: environment(plan),
+        cage,
+        report,
+    }
+}
+
+/// The child with memory of its own, which tells through a pipe.
+#[inline(never)]
+fn launch_apart(
+    plan: &Plan,
+    entries: &[i32],
+    signals: &Signals,
+    mut midwife: Midwife,
+    flags: CloneFlags,
+    born_in: Option<BorrowedFd>,
+) -> Result<(Pid, Delivered), Failure> {
     let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(Failure::Pipe)?;
     midwife.tools.report.set((reader.as_raw_fd(), writer.as_raw_fd()));
     let pid = {
-        let kit = kit(Report::Pipe(writer.as_raw_fd()));
+        let kit = kit(plan, entries, signals, &midwife.tools, Report::Pipe(writer.as_raw_fd()));
         let birth = || sys::clone::spawn(flags, born_in, || child::run(&kit));
-        let born = || if numberless { guardian::in_job(birth) } else { birth() };
+        let born = || if is_numberless(plan) { guardian::in_job(birth) } else { birth() };
         midwife.where_it_is_born(&plan.birth, born).map_err(Failure::Said)?.map_err(Failure::Clone)?
     };
     drop(writer);

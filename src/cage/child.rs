@@ -51,6 +51,7 @@ impl Tools {
 ///
 /// # Errors
 /// The kernel's answer.
+#[inline(never)]
 pub fn take(step: &CageStep, tools: &Tools) -> Result<(), Errno> {
     match step {
         CageStep::AwaitMaps(_) => {

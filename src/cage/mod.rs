@@ -274,6 +274,11 @@ impl Asked {
 /// # Errors
 /// What cannot be had, naming the option.
 pub fn plan(asked: &Asked, facts: &Facts, wait_all: bool, listen: i32) -> Result<Cage, Error> {
+    if asked.is_asked() { plan_asked(asked, facts, wait_all, listen) } else { Ok(Cage::default()) }
+}
+
+#[inline(never)]
+fn plan_asked(asked: &Asked, facts: &Facts, wait_all: bool, listen: i32) -> Result<Cage, Error> {
     let new = asked.new_namespaces(facts);
     asked.check(new)?;
     let mut cage = Cage { root: asked.root.clone(), ..Cage::default() };

@@ -180,19 +180,25 @@ pub enum Request {
 /// # Errors
 /// What is wrong, naming the option.
 pub fn parse(words: &[OsString], capcon: bool) -> Result<Request, Error> {
-    let mut base = Args::default();
-    base.privileges.capcon = capcon;
-    parse_onto(base, words)
+    read(words, || {
+        let mut base = Args::default();
+        base.privileges.capcon = capcon;
+        base
+    })
 }
 
 /// The same, on top of options that come from elsewhere: what stands in `words` wins.
 ///
 /// # Errors
 /// As [`parse`].
-pub fn parse_onto(base: Args, words: &[OsString]) -> Result<Request, Error> {
-    match parse_plain(base.clone(), words) {
+pub fn parse_onto(base: &Args, words: &[OsString]) -> Result<Request, Error> {
+    read(words, || base.clone())
+}
+
+fn read(words: &[OsString], base: impl Fn() -> Args) -> Result<Request, Error> {
+    match parse_plain(base(), words) {
         Some(args) => args.and_then(Args::finish).map(|args| Request::Run(Box::new(args))),
-        None => match clap_reader::parse(base, words)? {
+        None => match clap_reader::parse(base(), words)? {
             clap_reader::Parsed::Args(args) => (*args).finish().map(|args| Request::Run(Box::new(args))),
             clap_reader::Parsed::Print(text) => Ok(Request::Print(text)),
         },
