@@ -6,10 +6,12 @@ use std::cell::Cell;
 use nix::errno::Errno;
 
 use crate::cage::child::Tools;
+use crate::cage::step::CageStep;
 use crate::capabilities::KEEP_CAPS;
 use crate::step::{Exec, Expected, Step};
 use crate::sys;
 use crate::sys::caps;
+use crate::sys::clone::CloneFlags;
 use crate::sys::signals::Inherited;
 
 /// What the steps need, made before the child is.
@@ -62,12 +64,33 @@ pub fn run(kit: &Kit) -> ! {
 /// Runs the steps in this process; comes back only with the number of the one that failed, and why.
 #[must_use]
 pub fn walk(kit: &Kit) -> (usize, Errno) {
-    for (number, step) in kit.steps.iter().enumerate() {
-        if let Err(errno) = take(step, kit) {
+    walk_from(kit, 0)
+}
+
+fn walk_from(kit: &Kit, first: usize) -> (usize, Errno) {
+    for (number, step) in kit.steps.iter().enumerate().skip(first) {
+        let taken = match step {
+            Step::Cage(CageStep::Init(wait_all)) => leave_an_init(kit, number + 1, *wait_all),
+            step => take(step, kit),
+        };
+        if let Err(errno) = taken {
             return (number, errno);
         }
     }
     (usize::MAX, Errno::EINVAL)
+}
+
+/// This process becomes the init; a child of it goes on with the steps, in its memory where they allow that.
+#[inline(never)]
+fn leave_an_init(kit: &Kit, next: usize, wait_all: bool) -> Result<(), Errno> {
+    let quick = |step: &Step| step.is_quick() || matches!(step, Step::Cage(CageStep::CloseDescriptors(_)));
+    let borrow_memory = kit.steps.iter().skip(next).all(quick);
+    let lead = sys::clone::spawn(CloneFlags { borrow_memory, ..CloneFlags::default() }, None, || {
+        sys::mount::close(kit.cage.status);
+        let (step, errno) = walk_from(kit, next);
+        kit.report.failed(step, errno);
+    })?;
+    sys::child::serve_as_init(lead.as_raw(), kit.cage.status, wait_all)
 }
 
 fn take(step: &Step, kit: &Kit) -> Result<(), Errno> {

@@ -51,7 +51,6 @@ impl Tools {
 ///
 /// # Errors
 /// The kernel's answer.
-#[inline(never)]
 pub fn take(step: &CageStep, tools: &Tools) -> Result<(), Errno> {
     match step {
         CageStep::AwaitMaps(_) => {
@@ -97,7 +96,8 @@ pub fn take(step: &CageStep, tools: &Tools) -> Result<(), Errno> {
             mount::close(parents);
             sys::die_with_parent(ours)
         }
-        CageStep::Init(wait_all) => become_init(tools, *wait_all),
+        // Whose other half goes on with the steps: the walk's own matter.
+        CageStep::Init(_) => Err(Errno::ENOSYS),
         CageStep::Chdir(path) => sys::change_directory(path),
         CageStep::Umask(mask) => {
             sys::set_umask(*mask);
@@ -150,6 +150,8 @@ fn read_only_below(root: i32) -> Result<(), Errno> {
     }
 }
 
+// Its texts are of pages: others shall not have them on their stack.
+#[inline(never)]
 fn make_root(root: &Root) -> Result<i32, Errno> {
     match root {
         Root::Own => mount::openat2(CWD, c"/", libc::O_PATH | libc::O_DIRECTORY, 0, 0),
@@ -301,6 +303,7 @@ fn mount_one(one: &Mount, tools: &Tools) -> Result<(), Errno> {
 const LAYERS: usize = 200;
 
 /// Mounts an overlay of open directories, topmost first, over an open directory.
+#[inline(never)]
 fn overlay_over(
     target: i32,
     lowers: &[i32],
@@ -370,17 +373,6 @@ fn guard_proc(proc: i32) -> Result<(), Errno> {
         }
     }
     Ok(())
-}
-
-fn become_init(tools: &Tools, wait_all: bool) -> Result<(), Errno> {
-    // The child of this call goes on with the steps.
-    match crate::sys::child::fork()? {
-        Some(lead) => sys::serve_as_init(lead, tools.status, wait_all),
-        None => {
-            mount::close(tools.status);
-            Ok(())
-        }
-    }
 }
 
 /// A text that is put together on the stack: options with numbers of descriptors in them.

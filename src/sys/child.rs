@@ -166,17 +166,6 @@ pub fn close_all_but(kept: i32) {
     }
 }
 
-/// A child that goes on from here as a copy: `None` in it.
-///
-/// # Errors
-/// EAGAIN: too many processes.
-pub fn fork() -> Result<Option<i32>, Errno> {
-    // Not the C library's: that one takes locks. There is one thread, so a copied address space is sound.
-    // SAFETY: without CLONE_VM and a stack of its own this is fork(2).
-    let pid = Errno::result(unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) })?;
-    Ok((pid != 0).then_some(pid as i32))
-}
-
 /// The tiny init's part, pid 1 of a pid namespace: passes signals on to `lead`, reaps whatever ends, writes each
 /// wait status of the lead to `status`, and leaves when it has ended; with `wait_all`, when no process is left.
 ///
