@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 const SIZE: usize = 24 * 1024;
 /// Buffers to read files into come and go.
 const LARGEST: usize = 2048;
+/// As malloc(3) aligns, which some code takes for granted (control messages of sendmsg(2) in a vector of bytes).
+const ALIGN: usize = 16;
 
 /// In this order: the number is on a page that is written anyway.
 #[repr(C)]
@@ -47,7 +49,7 @@ unsafe impl GlobalAlloc for Cut {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let used = self.used.load(Relaxed);
-        let from = (self.start() + used).next_multiple_of(layout.align()) - self.start();
+        let from = (self.start() + used).next_multiple_of(layout.align().max(ALIGN)) - self.start();
         let to = from + layout.size();
         if layout.size() <= LARGEST && to <= SIZE && self.moved(used, to) {
             return self.piece.get().cast::<u8>().wrapping_add(from);
@@ -123,7 +125,7 @@ mod tests {
             let layout = Layout::from_size_align(size, align).unwrap();
             // SAFETY: the size is not 0.
             let pointer = unsafe { of.alloc_zeroed(layout) };
-            assert!(!pointer.is_null() && pointer.addr().is_multiple_of(align));
+            assert!(!pointer.is_null() && pointer.addr().is_multiple_of(align.max(ALIGN)));
             let mut new = Self { of, pointer, layout, with: 0 };
             assert!(new.is_whole(size));
             new.fill(with);
