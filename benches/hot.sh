@@ -1,6 +1,6 @@
 #!/bin/bash
 # Writes link.txt anew: the functions that runs go through, so that the linker lays them side by side (build.rs):
-# first what the front does, then what the keeper adds, then what capcon and cages need.
+# first what the front does, then what capcon and the keeper add, then what cages need.
 # As root, on x86-64 with glibc; knows of musl what it finds where that target is installed. Worth doing when much has
 # moved.
 set -eu
@@ -51,13 +51,19 @@ for libc in gnu musl; do
     steps $libc.capcon capcon --allow none -- true
     steps $libc.cage --unshare all --root / --proc -- true
 done
-for part in plain.front plain capcon cage; do
-    for steps in "$work"/{gnu,musl}.$part; do
-        [ -e "$steps" ] || continue
-        libc=${steps##*/}
-        functions "$work/sections.${libc%%.*}" "$steps"
-    done
+part() { # PART: both C libraries' functions of it
+    for libc in gnu musl; do
+        [ -e "$work/$libc.$1" ] && functions "$work/sections.$libc" "$work/$libc.$1"
+    done | awk '!seen[$0]++' >"$work/$1"
+}
+for one in plain.front plain capcon cage; do part $one; done
+{
+    cat "$work/plain.front"
     # Those of a processor with other instructions than the one that was looked at.
     printf 'libc.a:%s\n' mem*-evex{,-unaligned-erms}.o mem*-avx2.o mem*-avx-unaligned-erms.o str*-{evex,avx2}.o
-done | awk '!seen[$0]++' >link.txt
+    # What only capcon needs stands before what it shares with the others, so that it goes through one stretch as well.
+    grep -vxFf "$work/plain" "$work/capcon"
+    grep -xFf "$work/plain" "$work/capcon"
+    cat "$work/plain" "$work/cage"
+} | awk '!seen[$0]++' >link.txt
 wc -l link.txt
