@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{at, build_floors, find, floor_groups};
+use common::{at, build_floors, find, floor_groups, installed};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 
@@ -44,6 +44,7 @@ fn main() {
         floors.iter().for_each(|(_, path)| println!("{}", path.display()));
         return;
     }
+    let floors: Vec<_> = floors.iter().map(|(name, path)| (*name, installed(path))).collect();
     for table in tables(&rcon, &floors) {
         if options.only.as_ref().is_some_and(|word| !table.title.contains(word.as_str())) {
             continue;
@@ -82,13 +83,15 @@ fn ours(name: &str, builds: &[(&str, String)], words: &[&str]) -> Vec<Contestant
 }
 
 fn tables(rcon: &Path, floors: &[(&'static str, PathBuf)]) -> Vec<Table> {
-    let rcon = rcon.display().to_string();
     // The musl build of the same profile, where somebody has made it.
-    let musl = rcon.replace("-unknown-linux-gnu", "-unknown-linux-musl");
-    let mut builds = vec![("", rcon.clone())];
-    if musl != rcon && Path::new(&musl).exists() {
-        builds.push((" (musl)", musl));
+    let musl = PathBuf::from(rcon.to_string_lossy().replace("-unknown-linux-gnu", "-unknown-linux-musl"));
+    let mut builds = vec![("", rcon)];
+    if musl != rcon && musl.exists() {
+        builds.push((" (musl)", &musl));
     }
+    let builds: Vec<(&str, String)> =
+        builds.into_iter().map(|(name, path)| (name, installed(path).display().to_string())).collect();
+    let rcon = rcon.display().to_string();
     let truth = find("true").unwrap_or_else(|| "/bin/true".to_owned());
     let mut out = Vec::new();
     match floor_groups(&rcon).filter(|groups| pass_controllers_on(groups)) {

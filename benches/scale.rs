@@ -10,7 +10,7 @@ mod common;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{at, build_floors, find, floor_groups};
+use common::{at, build_floors, find, floor_groups, installed};
 
 const RCON: &str = env!("CARGO_BIN_EXE_rcon");
 const LIMITS: [&str; 7] = ["--cpu", "30%", "--mem", "256M", "--pids", "64", "--"];
@@ -26,11 +26,11 @@ fn main() {
         return;
     };
     let Some((_, floor)) = build_floors().into_iter().next() else { return };
-    let floor = floor.display().to_string();
+    let floor = installed(&floor).display().to_string();
     let mut floor_line = vec![floor.clone()];
     floor_line.extend(groups.iter().cloned());
     floor_line.push("--".to_owned());
-    let mut rcon_line = vec![RCON.to_owned()];
+    let mut rcon_line = vec![installed(std::path::Path::new(RCON)).display().to_string()];
     rcon_line.extend(LIMITS.map(str::to_owned));
 
     memory(&floor_line, &rcon_line, 64);

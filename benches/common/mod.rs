@@ -21,6 +21,22 @@ pub(crate) fn build_floors() -> Vec<(&'static str, PathBuf)> {
     floors
 }
 
+/// A copy, as what is installed is one: of what a linker has just written, the page cache holds single pages, which cost
+/// each run some per cent. The program itself where no copy can be made (in a guest).
+pub(crate) fn installed(program: &Path) -> PathBuf {
+    let libc = if program.to_string_lossy().contains("musl") { "musl" } else { "libc" };
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("installed").join(libc);
+    let copy = || {
+        let copy = dir.join(program.file_name()?);
+        std::fs::create_dir_all(&dir).ok()?;
+        // Not over what is there: the file would keep its pages.
+        std::fs::remove_file(&copy).ok();
+        std::fs::copy(program, &copy).ok()?;
+        Some(copy)
+    };
+    copy().unwrap_or_else(|| program.to_owned())
+}
+
 /// The floor's arguments for the groups that rcon itself would make here.
 pub(crate) fn floor_groups(rcon: &str) -> Option<Vec<String>> {
     let output = Command::new(rcon)
