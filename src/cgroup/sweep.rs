@@ -2,9 +2,11 @@
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 
 use super::layout::Layout;
 use super::{is_alive, kill_tree, open_child, open_dir, read_at, remove_tree, take_back, tree, write_at};
+use crate::files;
 use crate::limits::Version;
 use crate::runs::Name;
 
@@ -47,7 +49,7 @@ impl Names {
 #[must_use]
 pub fn end(names: &Names) -> bool {
     // Without /proc there is no layout, and nothing to be found.
-    let read = |path: &str| std::fs::read(path).unwrap_or_default();
+    let read = |path: &str| files::read(Path::new(path)).unwrap_or_default();
     let layout = Layout::parse(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"));
     let v1 = layout.v1.iter().map(|hierarchy| (hierarchy, Version::V1));
     v1.chain(layout.v2.iter().map(|hierarchy| (hierarchy, Version::V2)))

@@ -26,6 +26,7 @@ use nix::unistd::Pid;
 use crate::cgroup::layout::Layout;
 use crate::cgroup::{MODE, children, open_child, open_dir, processes, processes_of};
 use crate::error::{Error, printable};
+use crate::files;
 use crate::limits::{Controller, Version};
 use crate::order;
 use crate::sys::try_lock;
@@ -124,7 +125,7 @@ impl Run {
 /// `/proc` cannot be read.
 pub fn layout() -> Result<Layout, Error> {
     let read = |path: &str| {
-        std::fs::read(path)
+        files::read(Path::new(path))
             .map_err(|_| Error::new(format!("cannot read {path}")).try_this("mount -t proc proc /proc"))
     };
     Ok(Layout::parse(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?))
@@ -135,9 +136,9 @@ pub fn layout() -> Result<Layout, Error> {
 /// # Errors
 /// There is no such process.
 pub fn layout_of(pid: Pid) -> Result<Layout, Error> {
-    let own = std::fs::read(format!("/proc/{pid}/cgroup"))
+    let own = files::read(Path::new(&format!("/proc/{pid}/cgroup")))
         .map_err(|_| Error::new(format!("process {pid} has just ended")))?;
-    let mounts = std::fs::read("/proc/self/mountinfo")
+    let mounts = files::read(Path::new("/proc/self/mountinfo"))
         .map_err(|_| Error::new("cannot read /proc/self/mountinfo").try_this("mount -t proc proc /proc"))?;
     Ok(Layout::parse(&mounts, &own))
 }
