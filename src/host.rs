@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{CString, OsString};
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use crate::cgroup::layout::{Hierarchy, Layout};
@@ -186,9 +185,7 @@ impl Host {
         if args.privileges.needs_facts() {
             // The passwd and group files are those of the root directory that the command will have.
             let root = args.cage.root.as_deref().unwrap_or(root);
-            let dir = crate::cgroup::open_dir(root)
-                .map_err(|e| Error::new(format!("cannot open {}", root.display())).errno(e))?;
-            host.privileges = Some(crate::privileges::Facts::read(&args.privileges.identity, dir.as_fd())?);
+            host.privileges = Some(crate::privileges::Facts::read(&args.privileges.identity, root)?);
         }
         host.notify = crate::notify::Facts::read(host.pid);
         if !args.environment.is_empty()

@@ -6,7 +6,8 @@ pub mod show;
 
 use std::borrow::Cow;
 use std::ffi::OsString;
-use std::os::fd::BorrowedFd;
+use std::os::fd::AsFd;
+use std::path::Path;
 
 use crate::cage::Birth;
 use crate::cage::idmap::{Maps, Range};
@@ -91,21 +92,8 @@ impl Facts {
     ///
     /// # Errors
     /// A name that is not there.
-    pub fn read(asked: &identity::Asked, root: BorrowedFd) -> Result<Self, Error> {
-        let accounts = if asked.needs_accounts() {
-            Accounts::read(root)
-                .map_err(|(file, errno)| {
-                    let error = Error::new(format!("cannot read /{file}")).errno(errno);
-                    match errno {
-                        nix::errno::Errno::ENOSYS => error.try_this(
-                            "files of another root are read with openat2 (Linux 5.6), which this kernel, or a seccomp filter, does not offer",
-                        ),
-                        _ => error,
-                    }
-                })?
-        } else {
-            Accounts::default()
-        };
+    pub fn read(asked: &identity::Asked, root: &Path) -> Result<Self, Error> {
+        let accounts = if asked.needs_accounts() { read_accounts(root)? } else { Accounts::default() };
         let identity = asked.resolve(&accounts)?;
         Self::current(identity)
             .map_err(|errno| Error::new("cannot read this process's capabilities").errno(errno))
@@ -148,6 +136,21 @@ impl Facts {
             ..self.clone()
         }
     }
+}
+
+#[inline(never)]
+fn read_accounts(root: &Path) -> Result<Accounts, Error> {
+    let dir = crate::cgroup::open_dir(root)
+        .map_err(|errno| Error::new(format!("cannot open {}", root.display())).errno(errno))?;
+    Accounts::read(dir.as_fd()).map_err(|(file, errno)| {
+        let error = Error::new(format!("cannot read /{file}")).errno(errno);
+        match errno {
+            nix::errno::Errno::ENOSYS => error.try_this(
+                "files of another root are read with openat2 (Linux 5.6), which this kernel, or a seccomp filter, does not offer",
+            ),
+            _ => error,
+        }
+    })
 }
 
 /// The user namespace that the command will be in.
