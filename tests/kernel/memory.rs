@@ -20,7 +20,7 @@ pub(crate) fn tests() -> Vec<Case> {
         Case::new("memory::high_is_refused_on_v1", &[Need::V1("memory")], high_is_refused_on_v1),
         Case::new("memory::swap_alone_is_refused_on_v1", &[Need::V1("memory")], swap_alone_is_refused_on_v1),
         Case::new("memory::percent_is_of_what_there_is", &[MEMORY], percent_is_of_what_there_is),
-        Case::new("memory::a_word_is_too_little", &[MEMORY], a_word_is_too_little),
+        Case::new("memory::a_word_is_too_little", &[MEMORY, Need::PoorExec], a_word_is_too_little),
     ]
 }
 

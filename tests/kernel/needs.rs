@@ -53,6 +53,8 @@ pub(crate) enum Need {
     NoCgroupfs,
     /// Pressure stall information.
     Psi,
+    /// A kernel that outlives the end of memory within execve(2).
+    PoorExec,
     /// At least this many CPUs.
     Cpus(usize),
     /// sudo, which lets us be root without a password; and it gives the command a terminal of its own (`use_pty` of
@@ -145,6 +147,13 @@ impl Need {
             Self::Psi => unless(fs::read_to_string("/proc/pressure/cpu").is_ok(), || {
                 "the kernel gives no pressure information".to_owned()
             }),
+            Self::PoorExec => {
+                let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+                unless(!cpu.contains("User Mode Linux"), || {
+                    "user-mode Linux panics (clear_user) where execve is to clear a page that it does not get"
+                        .to_owned()
+                })
+            }
             Self::Cpus(number) => {
                 let have = std::thread::available_parallelism().map_or(1, |count| count.get());
                 unless(have >= number, || format!("there are {have}"))
@@ -194,6 +203,7 @@ impl fmt::Display for Need {
             Self::ReadOnlyCgroupfs => f.write_str("read-only-cgroupfs"),
             Self::NoCgroupfs => f.write_str("no-cgroupfs"),
             Self::Psi => f.write_str("psi"),
+            Self::PoorExec => f.write_str("poor-exec"),
             Self::Cpus(number) => write!(f, "cpus:{number}"),
             Self::Sudo { pty } => f.write_str(if *pty { "sudo:pty" } else { "sudo:tty" }),
             Self::Tool(name) => write!(f, "tool:{name}"),
