@@ -3,7 +3,7 @@
 # first what the front does, then what capcon and the keeper add, then what cages need.
 # As root, on x86-64 with glibc; knows of musl what it finds where that target is installed. Worth doing when much has
 # moved.
-set -eu
+set -euf
 cd "$(dirname "$0")/.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -41,7 +41,7 @@ for libc in gnu musl; do
     target=x86_64-unknown-linux-$libc
     [ -d "$(rustc --print target-libdir --target $target)" ] || continue
     cargo rustc --release --target $target --bin rcon -- -C link-arg="-B$lld" -C link-arg=-fuse-ld=lld -C link-arg=-Wl,-Map="$work/map"
-    rcon=$(find target/$target/release/rcon)
+    rcon=target/$target/release/rcon
     sections "$work/map" >"$work/sections.$libc"
     steps $libc.plain --cpu 30% --mem 256M --pids 64 -- true
     steps $libc.plain --mem 64M -- sh -c 'exit 3'

@@ -83,8 +83,7 @@ fn walk_from(kit: &Kit, first: usize) -> (usize, Errno) {
 /// This process becomes the init; a child of it goes on with the steps, in its memory where they allow that.
 #[inline(never)]
 fn leave_an_init(kit: &Kit, next: usize, wait_all: bool) -> Result<(), Errno> {
-    let quick = |step: &Step| step.is_quick() || matches!(step, Step::Cage(CageStep::CloseDescriptors(_)));
-    let borrow_memory = kit.steps.iter().skip(next).all(quick);
+    let borrow_memory = kit.steps.iter().skip(next).all(Step::is_quick);
     let lead = sys::clone::spawn(CloneFlags { borrow_memory, ..CloneFlags::default() }, None, || {
         sys::mount::close(kit.cage.status);
         let (step, errno) = walk_from(kit, next);

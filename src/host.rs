@@ -328,14 +328,19 @@ fn read_layout(root: &Path, args: &Args, user_is_root: bool) -> Result<Layout, E
     read_mounts(root)
 }
 
+/// The hierarchies as `/proc` below `root` has them.
+///
+/// # Errors
+/// `/proc` cannot be read.
 #[inline(never)]
-fn read_mounts(root: &Path) -> Result<Layout, Error> {
-    let read = |path: &str| {
-        files::read(&root.join(path)).map_err(|errno| {
-            Error::new(format!("cannot read /{path}")).errno(errno).try_this("mount -t proc proc /proc")
-        })
-    };
-    Ok(Layout::parse(&read("proc/self/mountinfo")?, &read("proc/self/cgroup")?))
+pub(crate) fn read_mounts(root: &Path) -> Result<Layout, Error> {
+    Ok(Layout::parse(&read_proc(root, "proc/self/mountinfo")?, &read_proc(root, "proc/self/cgroup")?))
+}
+
+pub(crate) fn read_proc(root: &Path, path: &str) -> Result<Vec<u8>, Error> {
+    files::read(&root.join(path)).map_err(|errno| {
+        Error::new(format!("cannot read /{path}")).errno(errno).try_this("mount -t proc proc /proc")
+    })
 }
 
 /// An absolute path of the machine, below the root that tests replace.

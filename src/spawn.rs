@@ -164,11 +164,6 @@ fn launch(
     launch_apart(plan, &entries, signals, midwife, flags, born_in)
 }
 
-/// In another pid namespace the caller's process group has no number.
-fn is_numberless(plan: &Plan) -> bool {
-    plan.birth.is_in_other_pid()
-}
-
 fn kit<'a>(
     plan: &'a Plan,
     entries: &'a [i32],
@@ -180,7 +175,8 @@ fn kit<'a>(
         steps: &plan.steps,
         entries,
         signals: Some(signals.inherited()),
-        job: if is_numberless(plan) { 0 } else { guardian::job().as_raw() },
+        // In another pid namespace the caller's process group has no number.
+        job: if plan.birth.is_in_other_pid() { 0 } else { guardian::job().as_raw() },
         argv: sys::Vector::of(plan.exec().map_or(&[][..], |exec| &exec.argv)),
         envp: environment(plan),
         cage,
@@ -203,7 +199,7 @@ fn launch_apart(
     let pid = {
         let kit = kit(plan, entries, signals, &midwife.tools, Report::Pipe(writer.as_raw_fd()));
         let birth = || sys::clone::spawn(flags, born_in, || child::run(&kit));
-        let born = || if is_numberless(plan) { guardian::in_job(birth) } else { birth() };
+        let born = || if plan.birth.is_in_other_pid() { guardian::in_job(birth) } else { birth() };
         midwife.where_it_is_born(&plan.birth, born).map_err(Failure::Said)?.map_err(Failure::Clone)?
     };
     drop(writer);

@@ -29,7 +29,7 @@ pub(crate) fn installed(program: &Path) -> PathBuf {
     let copy = || {
         let copy = dir.join(program.file_name()?);
         std::fs::create_dir_all(&dir).ok()?;
-        // Not over what is there: the file would keep its pages.
+        // Not over what is there: the file would keep its pages. The first time there is none.
         std::fs::remove_file(&copy).ok();
         std::fs::copy(program, &copy).ok()?;
         Some(copy)

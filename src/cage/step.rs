@@ -251,11 +251,11 @@ impl CageStep {
         }
     }
 
-    /// As [`crate::step::Step::is_quick`]: settings of the process alone are; the rest waits for the parent, or
-    /// works on descriptors that must not be the parent's.
+    /// As [`crate::step::Step::is_quick`]: settings of the process alone are, its descriptors among them, of which it
+    /// has its own list; the rest waits for the parent, or leads out of where the parent is.
     #[must_use]
     pub fn is_quick(&self) -> bool {
-        matches!(self, Self::Process(_) | Self::Umask(_) | Self::Chdir(_))
+        matches!(self, Self::Process(_) | Self::Umask(_) | Self::Chdir(_) | Self::CloseDescriptors(_))
     }
 
     /// The option that asked for it, where one did.

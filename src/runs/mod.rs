@@ -27,6 +27,7 @@ use crate::cgroup::layout::Layout;
 use crate::cgroup::{MODE, children, open_child, open_dir, processes, processes_of};
 use crate::error::{Error, printable};
 use crate::files;
+use crate::host::{read_mounts, read_proc};
 use crate::limits::{Controller, Version};
 use crate::order;
 use crate::sys::try_lock;
@@ -124,11 +125,7 @@ impl Run {
 /// # Errors
 /// `/proc` cannot be read.
 pub fn layout() -> Result<Layout, Error> {
-    let read = |path: &str| {
-        files::read(Path::new(path))
-            .map_err(|_| Error::new(format!("cannot read {path}")).try_this("mount -t proc proc /proc"))
-    };
-    Ok(Layout::parse(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?))
+    read_mounts(Path::new("/"))
 }
 
 /// The hierarchies as seen from here, with the groups of another process as the own ones.
@@ -138,9 +135,7 @@ pub fn layout() -> Result<Layout, Error> {
 pub fn layout_of(pid: Pid) -> Result<Layout, Error> {
     let own = files::read(Path::new(&format!("/proc/{pid}/cgroup")))
         .map_err(|_| Error::new(format!("process {pid} has just ended")))?;
-    let mounts = files::read(Path::new("/proc/self/mountinfo"))
-        .map_err(|_| Error::new("cannot read /proc/self/mountinfo").try_this("mount -t proc proc /proc"))?;
-    Ok(Layout::parse(&mounts, &own))
+    Ok(Layout::parse(&read_proc(Path::new("/"), "proc/self/mountinfo")?, &own))
 }
 
 /// Whose keeper a holder of a run's lock is.

@@ -148,6 +148,7 @@ impl Need {
                 "the kernel gives no pressure information".to_owned()
             }),
             Self::PoorExec => {
+                // Without it: no user-mode Linux, which always has it; the case runs.
                 let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
                 unless(!cpu.contains("User Mode Linux"), || {
                     "user-mode Linux panics (clear_user) where execve is to clear a page that it does not get"
