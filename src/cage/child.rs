@@ -98,7 +98,7 @@ pub fn take(step: &CageStep, tools: &Tools) -> Result<(), Errno> {
         }
         // Whose other half goes on with the steps: the walk's own matter.
         CageStep::Init(_) => Err(Errno::ENOSYS),
-        CageStep::Chdir(path) => sys::change_directory(path),
+        CageStep::Chdir(path) | CageStep::Return(path) => sys::change_directory(path),
         CageStep::Umask(mask) => {
             sys::set_umask(*mask);
             Ok(())

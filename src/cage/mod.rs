@@ -343,8 +343,7 @@ fn plan_asked(asked: &Asked, facts: &Facts, wait_all: bool, listen: i32) -> Resu
     match &asked.chdir {
         Some(dir) if asked.root.is_some() => steps.push(CageStep::Chdir(c_path(dir, "--chdir")?)),
         Some(dir) => steps.push(CageStep::Chdir(c_path(&facts.cwd.join(dir), "--chdir")?)),
-        // The same path, but with what is mounted there now.
-        None if new.has(Kind::Mount) && asked.root.is_none() => steps.push(CageStep::Chdir(caller)),
+        None if new.has(Kind::Mount) && asked.root.is_none() => steps.push(CageStep::Return(caller)),
         None => {}
     }
     steps.extend(asked.umask.map(CageStep::Umask));

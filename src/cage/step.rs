@@ -52,6 +52,8 @@ pub enum CageStep {
     Init(bool),
     /// The working directory.
     Chdir(CString),
+    /// Back to where the caller is: the same path, with what is mounted there now.
+    Return(CString),
     /// The file mode creation mask.
     Umask(u32),
     /// A resource or scheduling setting.
@@ -242,6 +244,7 @@ impl CageStep {
             Self::DieWithParent => "ask to be killed when rcon dies".to_owned(),
             Self::Init(_) => "leave an init as pid 1 that reaps and passes signals on".to_owned(),
             Self::Chdir(path) => format!("change to the directory {}", shown(path)),
+            Self::Return(path) => format!("change back to the directory {}", shown(path)),
             Self::Umask(mask) => format!("set the umask to {mask:03o}"),
             Self::Process(setting) => setting.words(),
             Self::CloseDescriptors(kept) => {
@@ -255,7 +258,10 @@ impl CageStep {
     /// has its own list; the rest waits for the parent, or leads out of where the parent is.
     #[must_use]
     pub fn is_quick(&self) -> bool {
-        matches!(self, Self::Process(_) | Self::Umask(_) | Self::Chdir(_) | Self::CloseDescriptors(_))
+        matches!(
+            self,
+            Self::Process(_) | Self::Umask(_) | Self::Chdir(_) | Self::Return(_) | Self::CloseDescriptors(_)
+        )
     }
 
     /// The option that asked for it, where one did.

@@ -134,6 +134,9 @@ fn way_out(step: &CageStep, new: Set, errno: Errno) -> Option<&'static str> {
         (CageStep::Process(super::process::Setting::Rlimit(..)), Errno::EPERM) => {
             "only root may go above the caller's own hard limit (ulimit -aH)"
         }
+        (CageStep::Return(_), Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES) => {
+            "a mount of this run hides where you are: say --chdir DIR, or run it from elsewhere"
+        }
         (CageStep::Chroot, Errno::EPERM) => "as root, or with a user namespace: --unshare user",
         (CageStep::CloseDescriptors(_), Errno::EBADF) => "--keep-fd: pass only descriptors that are open",
         (_, Errno::EPERM) if !new.has(Kind::User) => "as root, or with a user namespace: --unshare user",

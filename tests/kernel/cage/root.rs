@@ -151,7 +151,22 @@ pub(super) fn masks_hide() {
 pub(super) fn private_tmp() {
     let name = format!("rcon-private-{}", std::process::id());
     let script = format!("ls -A /tmp /var/tmp | grep -v '^/\\|^$'; touch /tmp/{name} /var/tmp/{name}");
-    let out = rcon(["--private-tmp", "--", "sh", "-c", &script]).run();
+    let start = |directory: &Path, args: &[&str]| {
+        let mut run = rcon(args);
+        run.command.current_dir(directory);
+        run.run()
+    };
+    // from elsewhere: this project may itself be below /tmp
+    let out = start(Path::new("/"), &["--private-tmp", "--", "sh", "-c", &script]);
     assert_eq!((out.stdout.as_str(), out.shell_status()), ("", 0), "{out}");
     assert!(!Path::new("/tmp").join(&name).exists() && !Path::new("/var/tmp").join(&name).exists());
+
+    // Who is below /tmp is told, and not put elsewhere.
+    let hidden = tempfile::tempdir_in("/tmp").expect("a directory below /tmp");
+    let out = start(hidden.path(), &["--private-tmp", "--", "pwd"]);
+    assert_eq!((out.stdout.as_str(), out.shell_status()), ("", 125), "{out}");
+    let told = format!("change back to the directory {}", hidden.path().display());
+    assert!(out.stderr.contains(&told) && out.stderr.contains("--chdir"), "{out}");
+    let out = start(hidden.path(), &["--private-tmp", "--chdir", "/", "--", "pwd"]);
+    assert_eq!((out.stdout.as_str(), out.shell_status()), ("/\n", 0), "{out}");
 }

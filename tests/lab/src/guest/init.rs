@@ -14,7 +14,9 @@ use nix::{
 };
 use std::{
     fs::{self, File, OpenOptions},
-    path::Path,
+    io,
+    os::{fd::AsRawFd, unix::fs::OpenOptionsExt},
+    path::{Path, PathBuf},
     process::Command,
     sync::{Arc, Mutex},
     thread,
@@ -33,15 +35,21 @@ const MOUNTS: &[(&str, &str, &str)] = &[
     ("securityfs", "/sys/kernel/security", ""),
 ];
 
+/// The one of them below which a project may be, and be carried to.
+const CARRIED: &str = "/tmp";
+
 pub(super) fn main() -> ! {
     if let Err(error) = leave_rootfs() {
         println!("lab: a root of our own: {error}");
     }
     for (kind, place, options) in MOUNTS {
-        if let Err(error) = fs::create_dir_all(place).map_err(|error| error.to_string()).and_then(|()| {
+        let mounted = fs::create_dir_all(place).map_err(|error| error.to_string()).and_then(|()| {
+            let carried = if *place == CARRIED { entries(place)? } else { Vec::new() };
             mount(Some(*kind), *place, Some(*kind), MsFlags::empty(), Some(*options))
-                .map_err(|error| error.to_string())
-        }) {
+                .map_err(|error| error.to_string())?;
+            carried.iter().try_for_each(show_again)
+        });
+        if let Err(error) = mounted {
             println!("lab: {kind} on {place}: {error}");
         }
     }
@@ -61,6 +69,26 @@ pub(super) fn main() -> ! {
         sink.send(Message::Trouble(trouble));
     }
     power_off()
+}
+
+/// What is in this directory, held open.
+fn entries(directory: &str) -> Result<Vec<(PathBuf, File)>> {
+    let open = |path: PathBuf| {
+        let file =
+            OpenOptions::new().read(true).custom_flags(nix::fcntl::OFlag::O_PATH.bits()).open(&path)?;
+        Ok((path, file))
+    };
+    fs::read_dir(directory)
+        .and_then(|all| all.map(|entry| open(entry?.path())).collect())
+        .map_err(|error: io::Error| format!("{directory}: {error}"))
+}
+
+/// What a mount has hidden, at its path once more.
+fn show_again((path, file): &(PathBuf, File)) -> Result<()> {
+    let hidden = format!("/proc/self/fd/{}", file.as_raw_fd());
+    fs::create_dir(path).map_err(|error| error.to_string())?;
+    mount(Some(hidden.as_str()), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+        .map_err(|error| format!("bind {}: {error}", path.display()))
 }
 
 /// The kernel's first file system cannot be pivoted away from (pivot_root(2)), which a container's root must be:
@@ -89,8 +117,6 @@ pub(super) fn open_port(path: &Path, raw: bool) -> Result<File> {
     }
     Ok(port)
 }
-use std::os::unix::fs::OpenOptionsExt;
-
 /// The test binary, started from the place in the tree and as the user that the layout says.
 fn entered(job: &Job) -> Command {
     let mut command = Command::new("/init");

@@ -64,6 +64,8 @@ fn build(job: &Job) -> Result<()> {
     }
     fs::create_dir_all(format!("/new{}", job.directory.display())).map_err(text)?;
     let guest = Guest::named(&job.guest).ok_or("no such guest")?;
+    // At boot it empties /tmp, where a project may be.
+    fs::write("/new/etc/tmpfiles.d/tmp.conf", "").map_err(text)?;
     units(guest.layout).map_err(|error| format!("units: {error}"))?;
     for place in ["proc", "sys", "dev"] {
         let (from, to) = (format!("/{place}"), format!("/new/{place}"));

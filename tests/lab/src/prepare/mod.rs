@@ -13,6 +13,9 @@ use std::{
     process::Command,
 };
 
+/// Where the guests' own mounts hide what is carried to them; what they hide in /tmp is shown again.
+const HIDDEN: [&str; 4] = ["/dev", "/proc", "/run", "/sys"];
+
 /// Where everything is.
 #[derive(Debug)]
 pub(crate) struct Places {
@@ -35,6 +38,12 @@ impl Places {
         let target = path("target_directory")?;
         let places =
             Self { project: path("workspace_root")?, lab: target.join("lab"), build: target.clone(), target };
+        for path in [&places.project, &places.target] {
+            if let Some(hidden) = HIDDEN.iter().find(|hidden| path.starts_with(hidden)) {
+                let path = path.display();
+                return Err(format!("{path}: a guest has a {hidden} of its own: move the project elsewhere"));
+            }
+        }
         for directory in ["consoles", "kernels"] {
             make(&places.lab.join(directory))?;
         }
