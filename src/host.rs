@@ -6,7 +6,7 @@ use std::ffi::{CString, OsString};
 use std::path::{Path, PathBuf};
 
 use crate::cgroup::layout::{Hierarchy, Layout};
-use crate::cgroup::usual;
+use crate::cgroup::{place, usual};
 use crate::cli::Args;
 use crate::environment::Change;
 use crate::limits::{Controller, Facts, Value};
@@ -77,11 +77,12 @@ pub struct V2Node {
     pub writable: bool,
     /// Processes other than ourselves are in it.
     pub others: bool,
-    /// Limits that are set on it, as `memory.max=104857600`.
+    /// Limits that are set on it, as `memory.max=104857600`; read only where a group of ours might leave them.
     pub limits: Vec<String>,
     /// `domain`, `domain threaded`, `threaded`…; the root has none.
     pub kind: String,
-    /// systemd has handed this subtree over (`trusted.delegate` or `user.delegate` is 1), or one around it.
+    /// systemd has handed this subtree over (`trusted.delegate` or `user.delegate` is 1), or one around it; or there is
+    /// no systemd.
     pub delegated: bool,
     /// A systemd sits here, and what is below is its own.
     pub manager: bool,
@@ -227,8 +228,16 @@ impl Host {
         if args.needs_v2_chain(&host.layout) || args.group.is_some() || Controller::ALL.into_iter().any(on_v2)
         {
             host.systemd = root.join("run/systemd/system").exists();
-            host.v2_chain = read_chain(root, &host.layout, args.cgroup_parent.as_deref());
+            host.v2_chain = read_chain(root, &host.layout, args.cgroup_parent.as_deref(), host.systemd);
             inherit_delegation(&mut host.v2_chain);
+            let counters = args.receipt.counters();
+            let wanted = |c: &Controller| asked(*c) || counters.contains(c);
+            let needed = Controller::ALL.into_iter().filter(wanted);
+            host.read_limits(
+                root,
+                &needed.filter(|c| host.layout.v1_of(*c).is_none()).collect::<Vec<_>>(),
+                args,
+            );
         }
         if args.limits.iter().any(|asked| matches!(asked.value, Value::Size(Size::Percent(_)))) {
             host.facts.memory = read_memory(root, &host)?;
@@ -254,6 +263,22 @@ impl Host {
             }
         }
         Ok(host)
+    }
+
+    /// The limits of the groups that a group of ours would lie outside of: those below the nearest that can have it.
+    fn read_limits(&mut self, root: &Path, needed: &[Controller], args: &Args) {
+        let mut found = args.group.is_some();
+        for at in 0..self.v2_chain.len() {
+            let Some(node) = self.v2_chain.get(at) else { return };
+            if !found && place::unfit(self, node, needed).is_none() {
+                return;
+            }
+            let limits = if node.real_root { Vec::new() } else { set_limits(&below(root, &node.dir)) };
+            found |= !limits.is_empty();
+            if let Some(node) = self.v2_chain.get_mut(at) {
+                node.limits = limits;
+            }
+        }
     }
 
     /// The parent of our groups in a v1 hierarchy.
@@ -353,7 +378,7 @@ pub(crate) fn read_words(path: &Path) -> BTreeSet<String> {
 }
 
 /// The caller's v2 group (or the one that `--cgroup-parent` names) and its ancestors.
-fn read_chain(root: &Path, layout: &Layout, given: Option<&Path>) -> Vec<V2Node> {
+fn read_chain(root: &Path, layout: &Layout, given: Option<&Path>, systemd: bool) -> Vec<V2Node> {
     let Some(hierarchy) = &layout.v2 else { return Vec::new() };
     let start = match (given, &hierarchy.own) {
         (Some(given), _) => in_mount(hierarchy, given),
@@ -363,7 +388,7 @@ fn read_chain(root: &Path, layout: &Layout, given: Option<&Path>) -> Vec<V2Node>
     let mut chain = Vec::new();
     let mut dir = start.as_path();
     loop {
-        chain.push(read_node(root, dir, given.is_none() && dir == start));
+        chain.push(read_node(root, dir, given.is_none() && dir == start, systemd));
         if dir == hierarchy.mount {
             return chain;
         }
@@ -399,7 +424,7 @@ fn inherit_delegation(chain: &mut [V2Node]) {
     }
 }
 
-fn read_node(root: &Path, dir: &Path, own: bool) -> V2Node {
+fn read_node(root: &Path, dir: &Path, own: bool, systemd: bool) -> V2Node {
     let path = below(root, dir);
     // Only the real root lacks this file (cgroup-v2.rst, "cgroup.type").
     let kind = files::text(&path.join("cgroup.type"));
@@ -415,10 +440,11 @@ fn read_node(root: &Path, dir: &Path, own: bool) -> V2Node {
         real_root,
         writable: can_write(&path) && can_write(&path.join("cgroup.procs")),
         others: !real_root && others(),
-        limits: if real_root { Vec::new() } else { set_limits(&path) },
+        limits: Vec::new(),
         kind: kind.unwrap_or_default(),
-        delegated: delegated(&path),
-        manager: path.join("init.scope").is_dir(),
+        // Without a systemd every group is whose it is.
+        delegated: !systemd || delegated(&path),
+        manager: systemd && path.join("init.scope").is_dir(),
         dir: dir.to_owned(),
     }
 }

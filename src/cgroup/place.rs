@@ -169,7 +169,7 @@ fn limits_of(node: &V2Node) -> Vec<String> {
 }
 
 /// Why this group cannot be a parent; nothing if it can.
-fn unfit(host: &Host, node: &V2Node, needed: &[Controller]) -> Option<String> {
+pub(crate) fn unfit(host: &Host, node: &V2Node, needed: &[Controller]) -> Option<String> {
     let dir = node.dir.display();
     let missing = |set: &std::collections::BTreeSet<String>| {
         needed.iter().filter(|c| !set.contains(c.name())).map(|c| c.name()).collect::<Vec<_>>().join(", ")
