@@ -48,9 +48,11 @@ impl Group {
             let processes = [crate::guardian::front(), std::process::id()];
             // One process where there is no keeper.
             let processes = if processes[0] == processes[1] { &processes[1..] } else { &processes[..] };
-            scope.start(unit, processes).map_err(|error| match (&plan.named, error.errno) {
-                (Some(named), Some(Errno::EEXIST)) => taken(&named.name),
-                _ => error,
+            scope.start(unit, processes, &plan.controllers).map_err(|error| {
+                match (&plan.named, error.errno) {
+                    (Some(named), Some(Errno::EEXIST)) => taken(&named.name),
+                    _ => error,
+                }
             })?;
         }
         let parent = open(&plan.parent, DIRECTORY, Mode::empty())
@@ -102,8 +104,10 @@ impl Group {
             self.step_aside()
                 .map_err(|e| failed(format!("cannot leave {} for a leaf of it", plan.parent.display()), e))?;
         }
-        for controller in &plan.enable {
-            let enabled = self.enable(*controller);
+        // All in one write, for which the kernel walks the tree once; what it refuses is then found one by one.
+        let at_once = plan.enable.len() > 1 && self.enable(&plan.enable).is_ok();
+        for controller in plan.enable.iter().filter(|_| !at_once) {
+            let enabled = self.enable(&[*controller]);
             if enabled.is_err() && plan.optional.contains(controller) {
                 // It only counts; the report says that it is not there.
                 self.plan.controllers.retain(|c| c != controller);
@@ -146,7 +150,7 @@ impl Group {
             if result == Err(Errno::ENOENT)
                 && self.plan.version == Version::V2
                 && !self.plan.controllers.is_empty()
-                && self.enable(write.controller).is_ok()
+                && self.enable(&[write.controller]).is_ok()
             {
                 // Somebody took the controller back from the parent between our look and our lock.
                 result = write_at(self.dir.as_fd(), file, value);
@@ -186,19 +190,20 @@ impl Group {
             ))
     }
 
-    fn enable(&mut self, controller: Controller) -> Result<(), Errno> {
-        // For whoever is the last to use it, and before it is passed on: we may be killed in between. Without the
-        // note (kernels before 5.7) it is taken back only where that is us.
-        let noted = crate::sys::xattr::set(self.parent.as_fd(), &mark(controller), b"1");
-        debug_assert!(noted != Err(Errno::EBADF));
-        let passed_on =
-            write_at(self.parent.as_fd(), "cgroup.subtree_control", &format!("+{}", controller.name()));
-        if passed_on.is_err() && noted.is_ok() {
-            let removed = crate::sys::xattr::remove(self.parent.as_fd(), &mark(controller));
-            debug_assert!(removed != Err(Errno::EBADF));
+    /// Passes controllers on: all of them, or none.
+    fn enable(&mut self, controllers: &[Controller]) -> Result<(), Errno> {
+        let parent = self.parent.as_fd();
+        for controller in controllers {
+            // For whoever is the last to use it, and before it is passed on: we may be killed in between. Without the
+            // note (kernels before 5.7) it is taken back only where that is us.
+            let noted = crate::sys::xattr::set(parent, &mark(*controller), b"1");
+            debug_assert!(noted != Err(Errno::EBADF));
         }
-        passed_on?;
-        self.enabled.push(controller);
+        if let Err(errno) = write_at(parent, "cgroup.subtree_control", &signed('+', controllers)) {
+            controllers.iter().for_each(|controller| forget(parent, *controller));
+            return Err(errno);
+        }
+        self.enabled.extend(controllers);
         Ok(())
     }
 
@@ -260,7 +265,9 @@ impl Group {
         // Who has joined a shared group without a limit of his own may be its last user all the same.
         let may_be_the_last =
             self.plan.version == Version::V2 && (self.plan.shared || !self.plan.controllers.is_empty());
-        if !may_be_the_last && self.aside.is_none() && self.enabled.is_empty() {
+        let nothing = !may_be_the_last && self.aside.is_none() && self.enabled.is_empty();
+        // A scope of our own goes with us, whatever is in it.
+        if nothing || self.plan.scope.is_some() {
             return;
         }
         take_back(self.parent.as_fd(), &mut self.enabled, self.plan.aside.as_deref());
@@ -296,14 +303,28 @@ pub(crate) fn take_back(parent: BorrowedFd, enabled: &mut Vec<Controller>, excep
     {
         return;
     }
+    let take = |some: &[Controller]| write_at(parent, "cgroup.subtree_control", &signed('-', some)).is_ok();
+    let at_once = take(enabled);
     for controller in enabled.drain(..) {
         // Refused where a child has it enabled in turn: then somebody uses it, and it stays.
-        if write_at(parent, "cgroup.subtree_control", &format!("-{}", controller.name())).is_err() {
+        if !at_once && !take(&[controller]) {
             break;
         }
-        let removed = crate::sys::xattr::remove(parent, &mark(controller));
-        debug_assert!(removed != Err(Errno::EBADF));
+        forget(parent, controller);
     }
+}
+
+/// As `cgroup.subtree_control` takes them: `+cpu +memory`.
+fn signed(sign: char, controllers: &[Controller]) -> String {
+    let words: Vec<String> =
+        controllers.iter().map(|controller| format!("{sign}{}", controller.name())).collect();
+    words.join(" ")
+}
+
+/// Takes the note away.
+fn forget(parent: BorrowedFd, controller: Controller) {
+    let removed = crate::sys::xattr::remove(parent, &mark(controller));
+    debug_assert!(removed != Err(Errno::EBADF));
 }
 
 /// The keeper, and the front if that is another process, as cgroup.procs takes them.
