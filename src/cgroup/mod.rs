@@ -78,6 +78,9 @@ impl Groups {
     pub fn acquire(plans: &[GroupPlan], best_effort: bool, waived: &mut Vec<String>) -> Result<Self, Error> {
         let mut groups =
             Self { list: Vec::with_capacity(plans.len()), missing: Vec::new(), planned: plans.len() };
+        if plans.iter().all(|plan| plan.scope.is_none()) {
+            crate::systemd::hang_up();
+        }
         for (index, plan) in plans.iter().enumerate() {
             match Group::acquire(plan, index) {
                 Ok(group) => groups.list.push(group),

@@ -7,6 +7,7 @@
 use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use nix::errno::Errno;
@@ -20,6 +21,7 @@ use crate::limits::{self, Asked, Controller, Version, Write};
 use crate::live::{self, Target, Transaction};
 use crate::plan::GroupPlan;
 use crate::runs::{self, Dir, Run};
+use crate::systemd;
 use crate::value::show_bytes;
 
 pub(super) fn command() -> Command {
@@ -230,17 +232,7 @@ fn enable(
             if enabled.contains(&controller) {
                 return Ok(());
             }
-            write_at(parent.as_fd(), "cgroup.subtree_control", &format!("+{}", controller.name())).map_err(
-                |e| {
-                    Error::new(format!(
-                        "cannot enable the {} controller below {}",
-                        controller.name(),
-                        path.display()
-                    ))
-                    .errno(e)
-                    .option(&one.spelled)
-                },
-            )?;
+            pass_on(parent.as_fd(), path, controller).map_err(|error| error.option(&one.spelled))?;
             enabled.push(controller);
             Ok(())
         })
@@ -259,6 +251,24 @@ fn enable(
         take_back_from(&parent, &mut enabled, &dir);
     };
     Ok((result, undo))
+}
+
+/// Passes a controller on to the groups below; where that is a scope of systemd's, systemd is asked for it first.
+fn pass_on(parent: BorrowedFd, path: &Path, controller: Controller) -> Result<(), Error> {
+    let name = controller.name();
+    let write = || write_at(parent, "cgroup.subtree_control", &format!("+{name}"));
+    let mut result = write();
+    if result == Err(Errno::ENOENT) && path.extension().is_some_and(|kind| kind == "scope") {
+        systemd::give(path, controller)?;
+        // It answers before it has done it.
+        let start = Instant::now();
+        while result == Err(Errno::ENOENT) && start.elapsed() < Duration::from_secs(10) {
+            std::thread::sleep(Duration::from_millis(5));
+            result = write();
+        }
+    }
+    let cannot = format!("cannot enable the {name} controller below {}", path.display());
+    result.map_err(|errno| Error::new(cannot).errno(errno))
 }
 
 fn take_back_from(parent: &OwnedFd, enabled: &mut Vec<Controller>, dir: &Dir) {

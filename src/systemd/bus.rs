@@ -75,27 +75,28 @@ impl Bus {
         // BEGIN at once, and the first message only after the answer, as sd-bus does: systemd's own socket forgets a
         // message that it has read together with BEGIN until more comes.
         stream.write_all(format!("\0AUTH EXTERNAL {who}\r\nBEGIN\r\n").as_bytes())?;
-        let mut line = Vec::new();
-        while !line.ends_with(b"\r\n") {
-            let mut byte = [0];
-            stream.read_exact(&mut byte)?;
-            line.extend(byte);
-            if line.len() > 512 {
-                return Err(Garbled.into());
-            }
-        }
-        if !line.starts_with(b"OK ") {
-            return Err(Trouble::Silent(format!("user {user} is not let in")));
-        }
-        let deadline = Instant::now() + PATIENCE;
         let mut bus = Self {
             stream,
             direct: socket.direct,
             serial: 0,
             unread: Vec::new(),
             signals: VecDeque::new(),
-            deadline,
+            deadline: Instant::now() + PATIENCE,
         };
+        // What has happened in the meantime may come with the line.
+        let end = loop {
+            if let Some(end) = bus.unread.windows(2).position(|end| end == b"\r\n") {
+                break end;
+            }
+            if bus.unread.len() > 512 {
+                return Err(Garbled.into());
+            }
+            bus.more()?;
+        };
+        if !bus.unread.starts_with(b"OK ") {
+            return Err(Trouble::Silent(format!("user {user} is not let in")));
+        }
+        bus.unread.drain(..end + 2);
         if !bus.direct {
             bus.dbus("Hello", "", &Writer::default())?;
         }
@@ -186,8 +187,21 @@ impl Bus {
         }
     }
 
-    fn next(&mut self) -> Result<Message, Trouble> {
+    /// For another talk: answers are awaited from now on.
+    pub fn renew(&mut self) {
+        self.deadline = Instant::now() + PATIENCE;
+    }
+
+    fn more(&mut self) -> Result<(), Trouble> {
         let mut buffer = [0_u8; 4096];
+        match self.stream.read(&mut buffer)? {
+            0 => return Err(Trouble::Silent("it hung up".to_owned())),
+            n => self.unread.extend(buffer.get(..n).unwrap_or_default()),
+        }
+        Ok(())
+    }
+
+    fn next(&mut self) -> Result<Message, Trouble> {
         loop {
             if let Some(length) = length(&self.unread)?
                 && self.unread.len() >= length
@@ -200,10 +214,7 @@ impl Bus {
             if Instant::now() > self.deadline {
                 return Err(std::io::Error::from(std::io::ErrorKind::WouldBlock).into());
             }
-            match self.stream.read(&mut buffer)? {
-                0 => return Err(Trouble::Silent("it hung up".to_owned())),
-                n => self.unread.extend(buffer.get(..n).unwrap_or_default()),
-            }
+            self.more()?;
         }
     }
 }

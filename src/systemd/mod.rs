@@ -16,11 +16,13 @@ pub mod wire;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use nix::errno::Errno;
 
 use crate::error::Error;
 use crate::host::{below, read_words};
+use crate::limits::Controller;
 use bus::{Bus, MANAGER_PATH, Socket, Trouble};
 use wire::{Kind, Writer};
 
@@ -103,6 +105,9 @@ impl Manager {
             }
         }
         let delegated = unit.is_some_and(|unit| is_delegated(&mut bus, unit).unwrap_or(false));
+        if let Ok(mut open) = OPEN.lock() {
+            *open = Some((self.user, bus));
+        }
         (self, delegated)
     }
 }
@@ -134,7 +139,22 @@ fn sockets(users: bool, user: u32) -> [Socket; 2] {
     [Socket { path: own, direct: true }, Socket { path: bus, direct: false }]
 }
 
+/// The connection (to a user's systemd or not) over which was asked what the plan needs, kept for the scope that it
+/// may lead to: being introduced costs systemd more than an answer.
+static OPEN: Mutex<Option<(bool, Bus)>> = Mutex::new(None);
+
+/// Closes the connection that was kept: the plan asks for no scope. Else what systemd tells everybody would gather in
+/// it for as long as the run lasts.
+pub fn hang_up() {
+    drop(OPEN.lock().ok().and_then(|mut open| open.take()));
+}
+
 fn reach(users: bool, user: u32) -> Result<Bus, Trouble> {
+    let open = OPEN.lock().ok().and_then(|mut open| open.take());
+    if let Some((_, mut bus)) = open.filter(|(of_users, _)| *of_users == users) {
+        bus.renew();
+        return Ok(bus);
+    }
     let [own, bus] = sockets(users, user);
     Bus::connect(&own, user).or_else(|_| Bus::connect(&bus, user))
 }
@@ -146,12 +166,46 @@ fn words(trouble: &Trouble) -> String {
     }
 }
 
+/// Has systemd give a scope that it has made for a run one more controller: it gives what the unit's properties need.
+/// Those named here are set to what holds without them.
+///
+/// # Errors
+/// systemd's; a controller that it does not know.
+pub fn give(scope: &Path, controller: Controller) -> Result<(), Error> {
+    let users = scope.iter().any(|part| part.as_encoded_bytes().starts_with(b"user@"));
+    let unit = scope.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let mut body = Writer::default();
+    body.text(unit);
+    // Not beyond the unit's life.
+    body.truth(true);
+    let mut known = true;
+    body.array(8, |out| match controller {
+        Controller::Cpu => out.property("CPUWeight", "t", |out| out.long(100)),
+        Controller::Io => out.property("IOWeight", "t", |out| out.long(100)),
+        Controller::Memory => out.property("MemoryAccounting", "b", |out| out.truth(true)),
+        Controller::Pids => out.property("TasksAccounting", "b", |out| out.truth(true)),
+        _ => known = false,
+    });
+    let cannot = |why: String| {
+        Error::new(format!("{unit} has not been given the {} controller: {why}", controller.name()))
+    };
+    if !known {
+        return Err(cannot("it was not asked for when the run was started".to_owned())
+            .try_this("start the run with a limit of that kind"));
+    }
+    reach(users, nix::unistd::geteuid().as_raw())
+        .and_then(|mut bus| bus.manager("SetUnitProperties", "sba(sv)", &body))
+        .map(drop)
+        .map_err(|trouble| cannot(words(&trouble)))
+}
+
 impl Scope {
-    /// Makes it, of this name, around these processes. They are in it when this returns.
+    /// Makes it, of this name, around these processes, with these controllers for us to pass on. They are in it when
+    /// this returns.
     ///
     /// # Errors
     /// systemd's; EEXIST where the name is taken.
-    pub fn start(&self, unit: &str, processes: &[u32]) -> Result<(), Error> {
+    pub fn start(&self, unit: &str, processes: &[u32], controllers: &[Controller]) -> Result<(), Error> {
         let failed = |trouble: Trouble| {
             let error = Error::new(format!("no scope {unit}: {}", words(&trouble)));
             match trouble {
@@ -162,7 +216,7 @@ impl Scope {
                 )),
             }
         };
-        let result = self.started(unit, processes).map_err(failed)?;
+        let result = self.started(&self.request(unit, processes, controllers)).map_err(failed)?;
         if result == "done" {
             return Ok(());
         }
@@ -170,10 +224,10 @@ impl Scope {
             .try_this(format!("journalctl {}-u {unit}", if self.user { "--user " } else { "" })))
     }
 
-    fn started(&self, unit: &str, processes: &[u32]) -> Result<String, Trouble> {
+    fn started(&self, request: &Writer) -> Result<String, Trouble> {
         let mut bus = reach(self.user, nix::unistd::geteuid().as_raw())?;
         bus.listen()?;
-        let answer = bus.manager("StartTransientUnit", "ssa(sv)a(sa(sv))", &self.request(unit, processes))?;
+        let answer = bus.manager("StartTransientUnit", "ssa(sv)a(sa(sv))", request)?;
         let job = answer.values().text()?.to_owned();
         loop {
             let signal = bus.signal()?;
@@ -189,7 +243,7 @@ impl Scope {
     }
 
     /// org.freedesktop.systemd1(5), StartTransientUnit: name, mode, properties, other units.
-    fn request(&self, unit: &str, processes: &[u32]) -> Writer {
+    fn request(&self, unit: &str, processes: &[u32], controllers: &[Controller]) -> Writer {
         let mut body = Writer::default();
         body.text(unit);
         body.text("fail");
@@ -199,7 +253,11 @@ impl Scope {
             out.property("PIDs", "au", |out| {
                 out.array(4, |out| processes.iter().for_each(|pid| out.number(*pid)));
             });
-            out.property("Delegate", "b", |out| out.truth(true));
+            // Only those that the run needs: for each other one (`Delegate=yes` means all) systemd has all units beside
+            // this one count and share by it for as long as the scope is there, and takes twice as long.
+            out.property("DelegateControllers", "as", |out| {
+                out.array(4, |out| controllers.iter().for_each(|controller| out.text(controller.name())));
+            });
             // One that has failed is forgotten as well, or it would stay in lists and hold its name.
             out.property("CollectMode", "s", |out| out.text("inactive-or-failed"));
             if let Some(other) = &self.part_of {

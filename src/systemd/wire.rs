@@ -24,6 +24,12 @@ impl Writer {
         self.0.extend(number.to_ne_bytes());
     }
 
+    /// `t`.
+    pub fn long(&mut self, number: u64) {
+        self.align(8);
+        self.0.extend(number.to_ne_bytes());
+    }
+
     /// `b`.
     pub fn truth(&mut self, is: bool) {
         self.number(u32::from(is));

@@ -4,6 +4,7 @@
 use crate::{
     anywhere::{gone, keeper},
     case::Case,
+    groups::{command_of, group_of},
     needs::Need,
     place::users,
     support::{RCON, Run, Started, rcon, run, slow, victim_line},
@@ -20,6 +21,7 @@ use std::{
 pub(crate) fn tests() -> Vec<Case> {
     vec![
         Case::new("systemd::a_scope_of_its_own", &[Need::Scope], a_scope_of_its_own),
+        Case::new("systemd::a_controller_more", &[Need::Scope], a_controller_more),
         Case::new("systemd::explain_makes_none", &[Need::Scope], explain_makes_none),
         Case::new("systemd::stopping_the_scope_stops_us", &[Need::Scope], stopping_the_scope_stops_us),
         Case::new("systemd::stopped_with_its_service", &[Need::Scope], stopped_with_its_service),
@@ -101,6 +103,33 @@ fn a_scope_of_its_own() {
     let below = tree.split(&unit).nth(1).unwrap_or_else(|| panic!("no {unit} in {tree}"));
     assert!(below.contains("sleep 12345"), "{tree}");
     kill(Pid::from_raw(front as i32), Signal::SIGTERM).expect("kill");
+    let out = started.finish();
+    assert_eq!((out.shell_status(), out.stderr.as_str()), (143, ""), "{out}");
+    forgotten(&unit);
+}
+
+/// The scope has only the controllers that the run asked for; one that `set` needs later is had from systemd.
+fn a_controller_more() {
+    let mut started = rcon(["--pids", "16", "--", "sh", "-c", "echo up; while :; do :; done"]).start();
+    started.wait_for("up");
+    let unit = scope_of(started.child.id());
+    let name = unit.trim_start_matches("rcon-").trim_end_matches(".scope");
+    let given = systemctl(&["show", "-p", "DelegateControllers", "--value", &unit]);
+    assert_eq!(given, "pids");
+    let out = rcon(["set", name, "--cpu", "10%"]).run();
+    assert_eq!(out.shell_status(), 0, "{out}");
+    let stat = group_of(command_of(started.child.id()), "cpu").join("cpu.stat");
+    let throttled = || {
+        let text = fs::read_to_string(&stat).expect("cpu.stat");
+        let line = text.lines().find_map(|line| line.strip_prefix("nr_throttled ")).map(str::parse::<u64>);
+        line.expect("it is limited").expect("a number")
+    };
+    let deadline = Instant::now() + slow(Duration::from_secs(5));
+    while throttled() == 0 {
+        assert!(Instant::now() < deadline, "never throttled");
+        thread::sleep(Duration::from_millis(20));
+    }
+    kill(Pid::from_raw(started.child.id() as i32), Signal::SIGTERM).expect("kill");
     let out = started.finish();
     assert_eq!((out.shell_status(), out.stderr.as_str()), (143, ""), "{out}");
     forgotten(&unit);
