@@ -11,6 +11,7 @@ use crate::cli::Args;
 use crate::environment::Change;
 use crate::limits::{Controller, Facts, Value};
 use crate::order;
+use crate::plan::FIGURES;
 use crate::systemd::Manager;
 use crate::value::Size;
 use crate::{disks, error::Error, files, weaker};
@@ -145,7 +146,7 @@ impl Host {
             return Some(manager);
         }
         let name = unit.and_then(|at| self.v2_chain.get(at)).map(V2Node::name);
-        let (manager, delegated) = manager.asked(self.user, name);
+        let (manager, delegated) = manager.asked(name);
         if let Some(at) = unit.filter(|_| delegated) {
             self.v2_chain.iter_mut().take(at + 1).for_each(|node| node.delegated = true);
         }
@@ -231,7 +232,8 @@ impl Host {
             host.v2_chain = read_chain(root, &host.layout, args.cgroup_parent.as_deref(), host.systemd);
             inherit_delegation(&mut host.v2_chain);
             let counters = args.receipt.counters();
-            let wanted = |c: &Controller| asked(*c) || counters.contains(c);
+            let figures = if args.receipt.counts() { &FIGURES[..] } else { &[] };
+            let wanted = |c: &Controller| asked(*c) || counters.contains(c) || figures.contains(c);
             let needed = Controller::ALL.into_iter().filter(wanted);
             host.read_limits(
                 root,

@@ -27,6 +27,7 @@ use crate::step::{Exec, Step};
 use crate::systemd::Scope;
 use crate::usage::Counting;
 use crate::weaker::{self, StandIn};
+pub(crate) use counting::FIGURES;
 pub use placing::freezer;
 use placing::{Less, Lost, Placing};
 

@@ -7,7 +7,7 @@ use crate::limits::Controller;
 use crate::usage::Counting;
 
 /// What a report tells about, besides CPU time.
-const FIGURES: [Controller; 3] = [Controller::Memory, Controller::Pids, Controller::Io];
+pub(crate) const FIGURES: [Controller; 3] = [Controller::Memory, Controller::Pids, Controller::Io];
 
 impl Placing<'_> {
     /// Adds to the groups that the limits need what the report needs.

@@ -5,7 +5,7 @@ use crate::{
     facts::hierarchies,
     needs::Need,
     schema,
-    support::{Disk, Output, rcon, slow, victim_line},
+    support::{Disk, Output, RCON, rcon, slow, victim_line},
 };
 use serde_json::Value;
 use std::{path::Path, sync::OnceLock, time::Duration};
@@ -24,6 +24,7 @@ pub(crate) fn tests() -> Vec<Case> {
         Case::new("figures::memory_of_one_process", MEMORY, memory_of_one_process),
         Case::new("figures::memory_of_ten_children", MEMORY, memory_of_ten_children),
         Case::new("figures::memory_of_a_child_long_gone", MEMORY, memory_of_a_child_long_gone),
+        Case::new("figures::a_report_leaves_no_limit", &[Need::V2("memory")], a_report_leaves_no_limit),
         Case::new("figures::oom_in_a_grandchild", MEMORY, oom_in_a_grandchild),
         Case::new("figures::oom_of_the_command", MEMORY, oom_of_the_command),
         Case::new("figures::memory_grows_as_needed", MEMORY, memory_grows_as_needed),
@@ -70,6 +71,15 @@ pub(crate) fn report_of(options: &[&str], command: &[&str]) -> (Value, Output) {
 pub(crate) fn number(report: &Value, pointer: &str) -> f64 {
     let value = report.pointer(pointer).and_then(Value::as_f64);
     value.unwrap_or_else(|| panic!("no {pointer}: {report:#}"))
+}
+
+/// From a shell inside of a limit, whose group can have no children: what only counts goes without a group there.
+fn a_report_leaves_no_limit() {
+    let inner = format!("grep ^0:: /proc/self/cgroup; {RCON} --report -- grep ^0:: /proc/self/cgroup; :");
+    let out = rcon(["--mem", "64M", "--pids", "20", "--", "sh", "-c", &inner]).run();
+    let places: Vec<&str> = out.stdout.lines().collect();
+    let [around, inside] = places[..] else { panic!("two lines: {out}") };
+    assert!(around.contains("/rcon-") && inside.starts_with(around), "{out}");
 }
 
 /// The sum of all `cpu_ms=` that victims said about themselves.
