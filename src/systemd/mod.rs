@@ -15,6 +15,7 @@ pub mod bus;
 pub mod wire;
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -89,8 +90,8 @@ impl Manager {
     /// Asks for [`Manager::tasks_max`], and whether `unit` is delegated: whom systemd runs for as an ordinary user
     /// cannot tell from the group, if it is not a recent one (the attribute is `trusted.delegate`, xattr(7)).
     #[must_use]
-    pub fn asked(mut self, user: u32, unit: Option<&str>) -> (Self, bool) {
-        let mut bus = match reach(self.user, user) {
+    pub fn asked(mut self, unit: Option<&str>) -> (Self, bool) {
+        let mut bus = match reach(self.user) {
             Ok(bus) => bus,
             Err(trouble) => {
                 self.silent = Some(words(&trouble));
@@ -125,13 +126,14 @@ fn is_delegated(bus: &mut Bus, unit: &str) -> Result<bool, Trouble> {
     Ok(values.signature()? == "b" && values.number()? == 1)
 }
 
-/// Where a systemd listens: its own socket first, as systemctl has it, which spares each run the bus between; then the
-/// bus.
-fn sockets(users: bool, user: u32) -> [Socket; 2] {
-    let (bus, own) = if users {
+/// Where a systemd listens, the system's or that of a user: its own socket first, as systemctl has it, which spares each
+/// run the bus between; then the bus.
+fn sockets(of: Option<u32>, caller: u32) -> [Socket; 2] {
+    let (bus, own) = if let Some(user) = of {
         // Where pam_systemd(8) makes it, also for a caller whose environment does not say so.
         let named = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute());
-        let dir = named.unwrap_or_else(|| PathBuf::from(format!("/run/user/{user}")));
+        let dir =
+            named.filter(|_| user == caller).unwrap_or_else(|| PathBuf::from(format!("/run/user/{user}")));
         (dir.join("bus"), dir.join("systemd/private"))
     } else {
         ("/run/dbus/system_bus_socket".into(), "/run/systemd/private".into())
@@ -149,14 +151,19 @@ pub fn hang_up() {
     drop(OPEN.lock().ok().and_then(|mut open| open.take()));
 }
 
-fn reach(users: bool, user: u32) -> Result<Bus, Trouble> {
+fn reach(users: bool) -> Result<Bus, Trouble> {
     let open = OPEN.lock().ok().and_then(|mut open| open.take());
     if let Some((_, mut bus)) = open.filter(|(of_users, _)| *of_users == users) {
         bus.renew();
         return Ok(bus);
     }
-    let [own, bus] = sockets(users, user);
-    Bus::connect(&own, user).or_else(|_| Bus::connect(&bus, user))
+    connect(users.then(|| nix::unistd::geteuid().as_raw()))
+}
+
+fn connect(of: Option<u32>) -> Result<Bus, Trouble> {
+    let caller = nix::unistd::geteuid().as_raw();
+    let [own, bus] = sockets(of, caller);
+    Bus::connect(&own, caller).or_else(|_| Bus::connect(&bus, caller))
 }
 
 fn words(trouble: &Trouble) -> String {
@@ -172,7 +179,9 @@ fn words(trouble: &Trouble) -> String {
 /// # Errors
 /// systemd's; a controller that it does not know.
 pub fn give(scope: &Path, controller: Controller) -> Result<(), Error> {
-    let users = scope.iter().any(|part| part.as_encoded_bytes().starts_with(b"user@"));
+    // systemd's own unit files call a user's systemd so.
+    let of_user = |part: &OsStr| part.to_str()?.strip_prefix("user@")?.strip_suffix(".service")?.parse().ok();
+    let user: Option<u32> = scope.iter().find_map(of_user);
     let unit = scope.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let mut body = Writer::default();
     body.text(unit);
@@ -193,7 +202,7 @@ pub fn give(scope: &Path, controller: Controller) -> Result<(), Error> {
         return Err(cannot("it was not asked for when the run was started".to_owned())
             .try_this("start the run with a limit of that kind"));
     }
-    reach(users, nix::unistd::geteuid().as_raw())
+    connect(user)
         .and_then(|mut bus| bus.manager("SetUnitProperties", "sba(sv)", &body))
         .map(drop)
         .map_err(|trouble| cannot(words(&trouble)))
@@ -225,7 +234,7 @@ impl Scope {
     }
 
     fn started(&self, request: &Writer) -> Result<String, Trouble> {
-        let mut bus = reach(self.user, nix::unistd::geteuid().as_raw())?;
+        let mut bus = reach(self.user)?;
         bus.listen()?;
         let answer = bus.manager("StartTransientUnit", "ssa(sv)a(sa(sv))", request)?;
         let job = answer.values().text()?.to_owned();

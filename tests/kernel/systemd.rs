@@ -21,7 +21,10 @@ use std::{
 pub(crate) fn tests() -> Vec<Case> {
     vec![
         Case::new("systemd::a_scope_of_its_own", &[Need::Scope], a_scope_of_its_own),
-        Case::new("systemd::a_controller_more", &[Need::Scope], a_controller_more),
+        Case::new("systemd::a_controller_more", &[Need::Scope], || a_controller_more(&[RCON])),
+        Case::new("systemd::a_controller_more_by_root", &[Need::Scope, Need::Sudo { pty: false }], || {
+            a_controller_more(&["sudo", "-n", RCON]);
+        }),
         Case::new("systemd::explain_makes_none", &[Need::Scope], explain_makes_none),
         Case::new("systemd::stopping_the_scope_stops_us", &[Need::Scope], stopping_the_scope_stops_us),
         Case::new("systemd::stopped_with_its_service", &[Need::Scope], stopped_with_its_service),
@@ -109,14 +112,15 @@ fn a_scope_of_its_own() {
 }
 
 /// The scope has only the controllers that the run asked for; one that `set` needs later is had from systemd.
-fn a_controller_more() {
+fn a_controller_more(rcon_set: &[&str]) {
     let mut started = rcon(["--pids", "16", "--", "sh", "-c", "echo up; while :; do :; done"]).start();
     started.wait_for("up");
     let unit = scope_of(started.child.id());
     let name = unit.trim_start_matches("rcon-").trim_end_matches(".scope");
     let given = systemctl(&["show", "-p", "DelegateControllers", "--value", &unit]);
     assert_eq!(given, "pids");
-    let out = rcon(["set", name, "--cpu", "10%"]).run();
+    let [program, words @ ..] = rcon_set else { panic!("no program") };
+    let out = run(program).args(words).args(["set", name, "--cpu", "10%"]).run();
     assert_eq!(out.shell_status(), 0, "{out}");
     let stat = group_of(command_of(started.child.id()), "cpu").join("cpu.stat");
     let throttled = || {
