@@ -150,6 +150,7 @@ impl Group {
             if result == Err(Errno::ENOENT)
                 && self.plan.version == Version::V2
                 && !self.plan.controllers.is_empty()
+                && !self.is_passed_on(write.controller)
                 && self.enable(&[write.controller]).is_ok()
             {
                 // Somebody took the controller back from the parent between our look and our lock.
@@ -188,6 +189,12 @@ impl Group {
             .try_this(
                 "ask only for what the enclosing group has (rcon --explain shows where the group goes)",
             ))
+    }
+
+    /// Does the parent pass it on? What this kernel lacks is no reason to do so, and to take it back from whoever did.
+    fn is_passed_on(&self, controller: Controller) -> bool {
+        let passed_on = read_at(self.parent.as_fd(), "cgroup.subtree_control").unwrap_or_default();
+        passed_on.split_whitespace().any(|name| name == controller.name())
     }
 
     /// Passes controllers on: all of them, or none.

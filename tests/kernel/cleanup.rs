@@ -13,6 +13,7 @@ use nix::{
 };
 use std::{
     env, fs,
+    path::Path,
     process::{self, Command, Stdio},
     thread,
     time::{Duration, Instant, SystemTime},
@@ -39,6 +40,12 @@ pub(crate) fn tests() -> Vec<Case> {
             &[Need::V1("cpu"), Need::V1("pids"), Need::V1("freezer"), Need::Root, Need::Lab],
             a_bomb_that_only_the_freezer_holds,
         ),
+        Case::new(
+            "cleanup::a_controller_of_others_stays",
+            &[Need::V2("io"), Need::Root, Need::Lab],
+            a_controller_of_others_stays,
+        ),
+        Case::new("cleanup::a_stopped_keeper_goes_on", &[], a_stopped_keeper_goes_on),
         Case::new("cleanup::signals_reach_the_command", PIDS, signals_reach_the_command),
         Case::new("cleanup::closed_streams", PIDS, closed_streams),
     ]
@@ -234,6 +241,33 @@ fn a_bomb_that_only_the_freezer_holds() {
     crate::cpu::end(&mut run.child);
     let out = run.finish();
     assert_eq!(out.shell_status(), 128 + 15, "{out}");
+}
+
+/// A file that this kernel lacks (io.bfq.weight, without that scheduler) is not had by passing its controller on, and
+/// who has done that keeps it.
+fn a_controller_of_others_stays() {
+    let parent = Path::new("/sys/fs/cgroup").join(format!("others.{}", process::id()));
+    let root = "/sys/fs/cgroup/cgroup.subtree_control";
+    let was_on = fs::read_to_string(root).expect("read").split_whitespace().any(|name| name == "io");
+    fs::write(root, "+io").expect("passed on");
+    fs::create_dir(&parent).expect("mkdir");
+    let file = parent.join("cgroup.subtree_control");
+    fs::write(&file, "+io").expect("passed on");
+    let place = format!("/others.{}", process::id());
+    let out = rcon(["--cgroup-parent", &place, "--io-weight", "10", "--", "true"]).run();
+    let left = fs::read_to_string(&file);
+    fs::remove_dir(&parent).expect("nothing is in it");
+    if !was_on {
+        fs::write(root, "-io").expect("taken back");
+    }
+    assert_eq!(left.expect("read"), "io\n", "{out}");
+}
+
+/// The command is the keeper's child, and may stop it; the limit of time holds all the same.
+fn a_stopped_keeper_goes_on() {
+    let script = "kill -STOP $PPID; exec sleep 12345";
+    let out = rcon(["--timeout", "1s", "--", "sh", "-c", script]).limit(Duration::from_secs(60)).run();
+    assert_eq!(out.shell_status(), 124, "{out}");
 }
 
 fn signals_reach_the_command() {
