@@ -360,12 +360,17 @@ impl Front<'_> {
         }
     }
 
-    /// The keeper's status, if it has ended.
+    /// The keeper's status, if it has ended. Whoever stops it (the command, whose parent it is) does not stop the run
+    /// or its limits of time: it goes on.
     fn reap(&self) -> Option<i32> {
         while let Ok(Some((pid, status, _))) = sys::reap() {
-            if pid == self.keeper && !libc::WIFSTOPPED(status) {
+            if pid != self.keeper {
+                continue;
+            }
+            if !libc::WIFSTOPPED(status) {
                 return Some(status);
             }
+            self.tell(libc::SIGCONT);
         }
         None
     }
