@@ -27,6 +27,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{Pid, getpgrp, getppid, setpgid};
 
 use crate::cgroup::sweep::{self, Names};
+use crate::cgroup::thaw;
 use crate::cli::{Args, Request};
 use crate::error::Error;
 use crate::notify::Mouth;
@@ -412,6 +413,7 @@ impl Front<'_> {
             left.retain(|pid| !self.strangers.contains(pid));
             for pid in &left {
                 end(*pid);
+                thaw(*pid);
             }
             while let Ok(Some(_)) = sys::reap() {}
             if left.is_empty() && swept {

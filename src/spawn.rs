@@ -92,6 +92,7 @@ pub fn start(plan: &mut Plan, signals: Signals) -> Result<Running, Error> {
         other => other,
     };
     let (pid, Delivered { news, others, held }) = pid.map_err(|failure| failure.words(plan))?;
+    groups.keep();
     Ok(Running { pid, groups, signals, watch, others, started, started_at, waived, baseline, news, held })
 }
 

@@ -22,11 +22,12 @@ use nix::sys::stat::Mode;
 
 use crate::error::Error;
 use crate::limits::{Controller, Version};
+use crate::live::Transaction;
 use crate::plan::GroupPlan;
 use claim::is_alive;
 use group::Group;
 pub(crate) use group::take_back;
-pub use tree::{children, is_abandoned, kill_tree, processes, processes_of, remove_tree};
+pub use tree::{children, is_abandoned, kill_tree, processes, processes_of, remove_tree, thaw};
 pub(crate) use trouble::write_hint;
 
 /// The sticky bit marks a group as made by rcon: it means nothing on a cgroup directory, costs nothing to set
@@ -41,6 +42,8 @@ pub struct Groups {
     missing: Vec<(Controller, String)>,
     /// How many the plan has.
     planned: usize,
+    /// What the limits of shared groups were: they stay so if the command does not start.
+    former: Transaction,
 }
 
 /// Reads a small file of a group: `None` where the kernel has no such file, or it does not answer.
@@ -76,8 +79,9 @@ impl Groups {
     /// # Errors
     /// The first refusal; what was made by then is gone again.
     pub fn acquire(plans: &[GroupPlan], best_effort: bool, waived: &mut Vec<String>) -> Result<Self, Error> {
-        let mut groups =
-            Self { list: Vec::with_capacity(plans.len()), missing: Vec::new(), planned: plans.len() };
+        let mut groups = Self::default();
+        groups.list.reserve_exact(plans.len());
+        groups.planned = plans.len();
         if plans.iter().all(|plan| plan.scope.is_none()) {
             crate::systemd::hang_up();
         }
@@ -93,6 +97,9 @@ impl Groups {
             let Some(group) = groups.list.last_mut() else { continue };
             let mut refused = Vec::new();
             for write in &plan.writes {
+                if plan.shared {
+                    groups.former.note(group.dir.as_fd(), write);
+                }
                 if let Err(error) = group.write(write) {
                     refused.push((write, error));
                 }
@@ -109,6 +116,11 @@ impl Groups {
             }
         }
         Ok(groups)
+    }
+
+    /// The command has started: shared groups keep the limits that they have been given.
+    pub fn keep(&mut self) {
+        std::mem::take(&mut self.former).keep();
     }
 
     /// The directories, open, with where they are and by which interface.

@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::dir::{Dir, Type};
@@ -12,8 +13,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::{Mode, fstat};
 use nix::unistd::{Pid, UnlinkatFlags, unlinkat};
 
+use super::layout::Layout;
 use super::{open_child, write_at};
-use crate::limits::Version;
+use crate::limits::{Controller, Version};
 use crate::runs::held::held_in;
 use crate::sys::try_lock;
 
@@ -74,9 +76,14 @@ pub fn kill_tree(dir: BorrowedFd, version: Version) {
     if version == Version::V2 && write_at(dir, "cgroup.kill", "1").is_ok() {
         return;
     }
-    // No new ones from now on: by the pids controller, else by freezing all while the signals are sent. Without
-    // either file the signals alone have to do.
+    // No new ones from now on: by the pids controller, else by freezing all while the signals are sent (v2 has that
+    // since Linux 5.2, and cgroup.kill since 5.14). Without any of these files the signals alone have to do.
     let forbidden = write_at(dir, "pids.max", "0");
+    if version == Version::V2 && forbidden.is_err() {
+        // Here a frozen process dies as it is.
+        let frozen = write_at(dir, "cgroup.freeze", "1");
+        debug_assert!(frozen != Err(Errno::EBADF));
+    }
     let frozen = forbidden.is_err() && write_at(dir, "freezer.state", "FROZEN").is_ok();
     for pid in processes(dir) {
         // ESRCH: gone already.
@@ -86,11 +93,27 @@ pub fn kill_tree(dir: BorrowedFd, version: Version) {
     }
     // A frozen process dies when it is thawed, whoever has frozen it.
     let thawed = if version == Version::V1 { write_at(dir, "freezer.state", "THAWED") } else { Ok(()) };
-    debug_assert!(!frozen || thawed.is_ok());
+    // Or the group has gone meanwhile, and who was in it.
+    debug_assert!(!frozen || matches!(thawed, Ok(()) | Err(Errno::ENOENT | Errno::ENODEV)));
     for name in children(dir) {
         if let Ok(child) = open_child(dir, &name) {
             kill_tree(child.as_fd(), version);
         }
+    }
+}
+
+/// Lets a process go on that is in a group which `rcon freeze` has made on v1 and frozen: there SIGKILL waits for it.
+pub fn thaw(pid: Pid) {
+    let read = |path: &str| crate::files::read(Path::new(path)).unwrap_or_default();
+    let layout = Layout::parse(&read("/proc/self/mountinfo"), &read(&format!("/proc/{pid}/cgroup")));
+    let Some(Ok(path)) = layout.v1_of(Controller::Freezer).map(|hierarchy| &hierarchy.own) else { return };
+    let Ok(dir) = super::open_dir(path) else { return };
+    if let (Some(name), Ok(stat)) = (path.file_name(), fstat(&dir))
+        && crate::runs::is_ours(name, &stat)
+    {
+        // It may be gone, or no user's to write.
+        let thawed = write_at(dir.as_fd(), "freezer.state", "THAWED");
+        debug_assert!(thawed != Err(Errno::EBADF));
     }
 }
 
@@ -125,4 +148,20 @@ pub fn remove_tree(parent: BorrowedFd, name: &OsStr) -> bool {
         }
     }
     matches!(unlinkat(parent, name.as_bytes(), UnlinkatFlags::RemoveDir), Ok(()) | Err(Errno::ENOENT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_v2_group_without_a_kill_file_is_frozen_first() {
+        let group = tempfile::tempdir().unwrap();
+        let file = group.path().join("cgroup.freeze");
+        std::fs::write(&file, "").unwrap();
+        std::fs::write(group.path().join("cgroup.procs"), "").unwrap();
+        let dir = super::super::open_dir(group.path()).unwrap();
+        kill_tree(dir.as_fd(), Version::V2);
+        assert_eq!(std::fs::read_to_string(file).unwrap(), "1");
+    }
 }

@@ -92,7 +92,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<i32, Error> {
         .collect::<Result<_, _>>()?;
     live::in_background(|| {
         let mut waived = Vec::new();
-        let groups = Groups::acquire(&plan.groups, args.best_effort, &mut waived)?;
+        let mut groups = Groups::acquire(&plan.groups, args.best_effort, &mut waived)?;
         for one in waived {
             crate::say(&format!("rcon: going on without {one}"));
         }
@@ -106,7 +106,10 @@ pub(super) fn run(matches: &ArgMatches) -> Result<i32, Error> {
         }
         let targets = targets(&groups, origins.iter().cloned())?;
         match live::move_all(&family, &targets) {
-            Ok(_) => Ok(move || watch(groups)),
+            Ok(_) => {
+                groups.keep();
+                Ok(move || watch(groups))
+            }
             Err(error) => {
                 live::give_up(groups, &targets);
                 Err(error)

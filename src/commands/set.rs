@@ -156,7 +156,7 @@ pub(super) fn add_groups(run: &Run, mut plans: Vec<GroupPlan>) -> Result<i32, Er
         plan.shared = true;
     }
     live::in_background(|| {
-        let groups = Groups::acquire(&plans, false, &mut Vec::new())?;
+        let mut groups = Groups::acquire(&plans, false, &mut Vec::new())?;
         for ((dir, ..), plan) in groups.dirs().zip(&plans) {
             // Asked for by --detach of processes that were attached; the parent serves as well.
             let noted = live::Origin(plan.parent.clone()).note(dir);
@@ -164,7 +164,10 @@ pub(super) fn add_groups(run: &Run, mut plans: Vec<GroupPlan>) -> Result<i32, Er
         }
         let targets = targets(&groups, plans.iter().map(|plan| plan.parent.clone()))?;
         match live::move_run(run, &targets) {
-            Ok(()) => Ok(move || watch(groups)),
+            Ok(()) => {
+                groups.keep();
+                Ok(move || watch(groups))
+            }
             Err(error) => {
                 live::give_up(groups, &targets);
                 Err(error)

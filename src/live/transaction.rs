@@ -100,6 +100,15 @@ impl Transaction {
         }
     }
 
+    /// What a write by another's hand is about to change.
+    pub fn note(&mut self, dir: BorrowedFd, write: &Write) {
+        for (file, value) in &write.alternatives {
+            if let (Some(before), Ok(dir)) = (read_at(dir, file), dir.try_clone_to_owned()) {
+                self.done.push(Done { dir, file, before: former(file, value, &before) });
+            }
+        }
+    }
+
     /// It stays.
     pub fn keep(mut self) {
         self.done.clear();

@@ -19,6 +19,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 
 use crate::cage::namespaces::Kind;
+use crate::cgroup;
 use crate::guardian::{self, Keeper, OnDeath};
 use crate::outcome::{Ended, Left, Outcome};
 use crate::plan::{Ending, Plan};
@@ -225,9 +226,12 @@ impl Run<'_> {
         if let Some(stop) = &mut self.stop
             && stop.kill_at.is_some_and(|at| at <= now)
         {
-            stop.killed = true;
+            let again = std::mem::replace(&mut stop.killed, true);
             stop.kill_at = Some(now + AGAIN);
             kill_all(&self.running);
+            if again {
+                children().into_iter().for_each(cgroup::thaw);
+            }
         }
     }
 
@@ -282,6 +286,9 @@ impl Run<'_> {
         let mut pause = Duration::from_millis(1);
         loop {
             kill_all(&self.running);
+            if pause > AGAIN {
+                children().into_iter().for_each(cgroup::thaw);
+            }
             let others = reap_all();
             if self.running.groups.try_remove() && !others {
                 return Vec::new();

@@ -3,8 +3,13 @@
 use crate::{
     case::Case,
     control::{field, names, on, own, running},
+    groups::{command_of, keeper_of},
     needs::Need,
     support::{Started, many, rcon, run, slow, victim_line},
+};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
 };
 use std::{
     fs,
@@ -30,6 +35,8 @@ pub(crate) fn tests() -> Vec<Case> {
             a_group_that_nobody_is_in,
         ),
         Case::new("freeze::stops_and_thaws", &[Need::Cgroup], stops_and_thaws),
+        Case::new("freeze::ends_at_its_time", &[Need::Cgroup], ends_at_its_time),
+        Case::new("freeze::ends_with_rcon", &[Need::Cgroup], ends_with_rcon),
         Case::new("attach::a_limit_bites_and_the_group_goes", pids, a_limit_bites_and_the_group_goes),
         Case::new("attach::a_watcher_is_killed", pids, a_watcher_is_killed),
         Case::new("attach::detach_puts_back", pids, detach_puts_back),
@@ -196,7 +203,8 @@ fn frozen_ended_and_unknown() {
     let out = on(&["set", "--pids", "20"], "ice");
     assert!(out.status.success(), "{out}");
     assert_eq!((field("ice", "pids-limit"), field("ice", "state")), ("20".to_owned(), "frozen".to_owned()));
-    assert!(on(&["kill"], "ice").status.success());
+    let out = on(&["kill"], "ice");
+    assert!(out.status.success(), "{out}");
     started.finish();
     let out = on(&["set", "--pids", "20"], "ice");
     assert_eq!(out.status.code(), Some(125), "{out}");
@@ -264,6 +272,30 @@ fn stops_and_thaws() {
     assert!(out.status.success(), "a frozen run dies too: {out}");
     assert_eq!(started.finish().shell_status(), 137);
     until("the group is gone", || !names().contains(&"still".to_owned()));
+}
+
+fn ends_at_its_time() {
+    let started = running(&["--timeout", "3s", "--kill-after", "100ms"], "late", "exec sleep 12345");
+    assert!(on(&["freeze"], "late").status.success());
+    let out = started.finish();
+    // Of either signal: both wait for it.
+    assert!([124, 137].contains(&out.shell_status()), "{out}");
+    until("the group is gone", || !names().contains(&"late".to_owned()));
+}
+
+fn ends_with_rcon() {
+    for keeper in [false, true] {
+        let started = running(&[], "cold", "exec sleep 12345");
+        let front = started.child.id();
+        let command = command_of(front);
+        assert!(on(&["freeze"], "cold").status.success());
+        let victim = if keeper { keeper_of(front).expect("a keeper") } else { front };
+        kill(Pid::from_raw(victim as i32), Signal::SIGKILL).expect("kill");
+        started.finish();
+        let is_dead = || fs::read_to_string(format!("/proc/{command}/stat")).is_err();
+        until("the command is gone", is_dead);
+        until("the group is gone", || !names().contains(&"cold".to_owned()));
+    }
 }
 
 fn a_limit_bites_and_the_group_goes() {

@@ -7,7 +7,7 @@ use crate::{
     needs::Need,
     support::{Output, RCON, many, rcon, run, victim_line},
 };
-use std::{path::Path, thread};
+use std::{fs, path::Path, thread};
 
 pub(crate) fn tests() -> Vec<Case> {
     const PIDS: Need = Need::Controller("pids");
@@ -24,6 +24,7 @@ pub(crate) fn tests() -> Vec<Case> {
             &[Need::Controller("memory")],
             a_later_limit_holds_for_all,
         ),
+        Case::new("shared::who_does_not_start_changes_nothing", &[PIDS], who_does_not_start_changes_nothing),
         Case::new("shared::a_period_is_not_left_behind", &[Need::V1("cpu")], a_period_is_not_left_behind),
         Case::new("shared::what_is_left_ends_with_its_own_run", &[PIDS], what_is_left_ends_with_its_own_run),
         Case::new("shared::many_come_and_go", &[PIDS], many_come_and_go),
@@ -112,6 +113,19 @@ fn a_later_limit_holds_for_all() {
     drop(first.finish());
     assert_eq!(raised.status.code(), Some(0), "{raised}");
     assert_eq!(lowered.shell_status(), 137, "{lowered}");
+}
+
+fn who_does_not_start_changes_nothing() {
+    let name = own_name("budget");
+    let mut first = rcon(["--group", &name, "--pids", "20", "--"]).victim("sleep:600").start();
+    let group = group_of(command_of(first.child.id()), "pids");
+    let missing = rcon(["--group", &name, "--pids", "10", "--", "/nonexistent"]).run();
+    let refused = rcon(["--group", &name, "--pids", "10", "--chdir", "/nonexistent", "--", "true"]).run();
+    let left = fs::read_to_string(group.join("pids.max"));
+    end(&mut first.child);
+    drop(first.finish());
+    assert_eq!((missing.shell_status(), refused.shell_status()), (127, 125), "{missing}\n{refused}");
+    assert_eq!(left.expect("pids.max").trim(), "20");
 }
 
 fn a_period_is_not_left_behind() {
