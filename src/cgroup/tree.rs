@@ -72,10 +72,12 @@ pub(super) fn processes_below(dir: BorrowedFd) -> Vec<Pid> {
 
 /// Sends SIGKILL to all processes in the group and below. On v2 in one step that no fork outruns; on v1 once to
 /// each, after forbidding new ones where the pids controller is mounted: the caller repeats it until all are gone.
-pub fn kill_tree(dir: BorrowedFd, version: Version) {
+/// `false`: some are not ours to signal.
+pub fn kill_tree(dir: BorrowedFd, version: Version) -> bool {
     if version == Version::V2 && write_at(dir, "cgroup.kill", "1").is_ok() {
-        return;
+        return true;
     }
+    let mut all = true;
     // No new ones from now on: by the pids controller, else by freezing all while the signals are sent (v2 has that
     // since Linux 5.2, and cgroup.kill since 5.14). Without any of these files the signals alone have to do.
     let forbidden = write_at(dir, "pids.max", "0");
@@ -89,6 +91,7 @@ pub fn kill_tree(dir: BorrowedFd, version: Version) {
         // ESRCH: gone already.
         if let Err(errno) = kill(pid, Signal::SIGKILL) {
             debug_assert!(errno == Errno::ESRCH || errno == Errno::EPERM);
+            all &= errno == Errno::ESRCH;
         }
     }
     // A frozen process dies when it is thawed, whoever has frozen it.
@@ -97,9 +100,10 @@ pub fn kill_tree(dir: BorrowedFd, version: Version) {
     debug_assert!(!frozen || matches!(thawed, Ok(()) | Err(Errno::ENOENT | Errno::ENODEV)));
     for name in children(dir) {
         if let Ok(child) = open_child(dir, &name) {
-            kill_tree(child.as_fd(), version);
+            all &= kill_tree(child.as_fd(), version);
         }
     }
+    all
 }
 
 /// Lets a process go on that is in a group which `rcon freeze` has made on v1 and frozen: there SIGKILL waits for it.
@@ -161,7 +165,7 @@ mod tests {
         std::fs::write(&file, "").unwrap();
         std::fs::write(group.path().join("cgroup.procs"), "").unwrap();
         let dir = super::super::open_dir(group.path()).unwrap();
-        kill_tree(dir.as_fd(), Version::V2);
+        assert!(kill_tree(dir.as_fd(), Version::V2));
         assert_eq!(std::fs::read_to_string(file).unwrap(), "1");
     }
 }

@@ -56,9 +56,10 @@ fn end(run: &Run) -> Result<(), Error> {
     let deadline = Instant::now() + PATIENCE;
     let mut pause = Duration::from_millis(1);
     loop {
+        let mut all = true;
         for dir in &run.dirs {
             match dir.open() {
-                Ok(fd) => kill_tree(fd.as_fd(), dir.version),
+                Ok(fd) => all &= kill_tree(fd.as_fd(), dir.version),
                 // Gone already.
                 Err(Errno::ENOENT | Errno::ENODEV) => {}
                 Err(errno) => {
@@ -69,6 +70,11 @@ fn end(run: &Run) -> Result<(), Error> {
         let until = deadline.min(Instant::now() + pause);
         if until_released(run, Some(until)) == Watched::Ended {
             break;
+        }
+        if !all {
+            return Err(Error::new(format!("some processes of {} are not ours to signal", run.shown()))
+                .errno(Errno::EPERM)
+                .try_this("as root, or as the user whose processes they are"));
         }
         if Instant::now() >= deadline {
             return Err(Error::new(format!("{} does not die", run.shown())).try_this(

@@ -3,7 +3,7 @@
 use crate::{
     case::Case,
     needs::Need,
-    support::{Output, Started, many, rcon, run, slow},
+    support::{Ordinary, Output, Started, many, rcon, run, slow},
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -17,6 +17,7 @@ pub(crate) fn tests() -> Vec<Case> {
         Case::new("control::a_name_is_for_one_run", &[Need::Cgroup], a_name_is_for_one_run),
         Case::new("control::numbers_are_given_once", &[Need::Cgroup], numbers_are_given_once),
         Case::new("control::kill_ends_a_run", &[Need::Cgroup], kill_ends_a_run),
+        Case::new("control::kill_needs_the_right", &[Need::Root, Need::Cgroup], kill_needs_the_right),
         Case::new("control::kill_sends_any_signal", &[Need::Cgroup], kill_sends_any_signal),
         Case::new("control::an_orphan_is_seen_and_ended", &[Need::Cgroup], an_orphan_is_seen_and_ended),
         Case::new("control::wait_returns_at_the_end", &[Need::Cgroup], wait_returns_at_the_end),
@@ -145,6 +146,15 @@ fn kill_ends_a_run() {
     let none = on(&["kill"], "victims");
     assert_eq!(none.status.code(), Some(1), "{none}");
     assert!(none.stderr.contains("there is no run called"), "{none}");
+}
+
+fn kill_needs_the_right() {
+    let started = running(&[], "theirs", "exec sleep 12345");
+    let out = Ordinary::new().rcon(["kill", &own("theirs")]).run();
+    assert_eq!(out.status.code(), Some(1), "{out}");
+    assert!(out.stderr.contains("not ours to signal") && out.stderr.contains("as root"), "{out}");
+    assert!(on(&["kill"], "theirs").status.success());
+    assert_eq!(started.finish().shell_status(), 137);
 }
 
 fn kill_sends_any_signal() {
