@@ -21,11 +21,14 @@ pub enum Change {
 }
 
 /// Reads the text of an `--env-file`: `NAME=VALUE` lines; `#` begins a comment; a line with a name alone takes the
-/// caller's value, as docker has it. Nothing is quoted, so nothing is unquoted.
+/// value that `inherited` has for it, as docker has it. Nothing is quoted, so nothing is unquoted.
 ///
 /// # Errors
 /// The first line that is neither.
-pub fn parse_file(text: &[u8]) -> Result<Vec<Change>, String> {
+pub fn parse_file(
+    text: &[u8],
+    inherited: impl Fn(&OsStr) -> Option<OsString>,
+) -> Result<Vec<Change>, String> {
     let mut changes = Vec::new();
     for (number, line) in text.split(|b| *b == b'\n').enumerate() {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
@@ -38,7 +41,7 @@ pub fn parse_file(text: &[u8]) -> Result<Vec<Change>, String> {
         let word = OsStr::from_bytes(line);
         if line.contains(&b'=') {
             changes.push(assignment(word).map_err(|why| format!("line {}: {why}", number + 1))?);
-        } else if let Some(value) = std::env::var_os(word) {
+        } else if let Some(value) = inherited(word) {
             changes.push(Change::Set(word.to_owned(), value));
         }
     }
@@ -140,9 +143,12 @@ mod tests {
         let changes = [assignment(OsStr::new("HOME=/x=y")).unwrap(), Change::Unset("A".into())];
         assert_eq!(changed(&inherited, &brought, &changes), [c"AB=2".to_owned(), c"HOME=/x=y".to_owned()]);
         assert_eq!(changed(&inherited, &[], &[Change::Clear]), Vec::<CString>::new());
-        let lines = parse_file(b"# comment\nA=1=2\n\nB=\r\n").unwrap();
+        let nothing = |_: &OsStr| None;
+        let lines = parse_file(b"# comment\nA=1=2\nHOME\n\nB=\r\n", nothing).unwrap();
         assert_eq!(lines, [Change::Set("A".into(), "1=2".into()), Change::Set("B".into(), "".into())]);
-        assert!(parse_file(b"=x").is_err() && parse_file(b"A=\0").is_err());
+        assert!(parse_file(b"=x", nothing).is_err() && parse_file(b"A=\0", nothing).is_err());
+        let taken = parse_file(b"HOME\nGONE\n", |name| (name == "HOME").then(|| "/root".into())).unwrap();
+        assert_eq!(taken, [Change::Set("HOME".into(), "/root".into())]);
         let all = expanded(&[Change::Clear, Change::File("f".into())], &[lines]);
         assert_eq!(changed(&inherited, &[], &all), [c"A=1=2".to_owned(), c"B=".to_owned()]);
         let forgotten = changed(&inherited, &brought, &[Change::Forget]);

@@ -340,7 +340,8 @@ impl Host {
 fn read_env_file(path: &Path) -> Result<Vec<Change>, Error> {
     let option = format!("--env-file {}", path.display());
     let text = files::read(path).map_err(|e| Error::new("cannot read it").errno(e).option(&option))?;
-    crate::environment::parse_file(&text).map_err(|why| Error::new(why).option(&option))
+    crate::environment::parse_file(&text, |name| std::env::var_os(name))
+        .map_err(|why| Error::new(why).option(&option))
 }
 
 fn read_layout(root: &Path, args: &Args, user_is_root: bool) -> Result<Layout, Error> {

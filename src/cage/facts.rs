@@ -56,7 +56,8 @@ fn drootenv(root: &Path) -> Result<Vec<(OsString, OsString)>, Error> {
         }
         errno => failed(errno.desc().to_owned()),
     })?;
-    let changes = crate::environment::parse_file(&text).map_err(failed)?;
+    // A name alone brings nothing here: the root's maker would get what the caller has not given.
+    let changes = crate::environment::parse_file(&text, |_| None).map_err(failed)?;
     let pairs = changes.into_iter().filter_map(|change| match change {
         Change::Set(name, value) => Some((name, value)),
         _ => None,

@@ -67,6 +67,8 @@ pub(super) fn image_config() {
         let run = rcon(["--root"]).args([root.path()]).args(["--image-config"]).env("FROM_CALLER", "x");
         run.args(words).run()
     };
+    // The root's file can bring what it holds itself, not what the caller has.
+    fs::write(root.path().join(".drootenv"), "FROM_CALLER\nFROM_ROOT=1\n").expect("write");
     let (own, given) = (start(&[]), start(&["--env", "MORE=1", "--", "env"]));
     let ids = start(&["--", "id"]);
     let started_by_user =
@@ -77,7 +79,16 @@ pub(super) fn image_config() {
     lines.sort_unstable();
     assert_eq!(
         lines,
-        ["HOME=/srv", "LOGNAME=app", "MORE=1", "PATH=/bin", "SHELL=/bin/sh", "USER=app", "WHO=image"],
+        [
+            "FROM_ROOT=1",
+            "HOME=/srv",
+            "LOGNAME=app",
+            "MORE=1",
+            "PATH=/bin",
+            "SHELL=/bin/sh",
+            "USER=app",
+            "WHO=image"
+        ],
         "{given}"
     );
     assert!(ids.stdout.starts_with("uid=4242") && ids.stdout.contains("gid=4343"), "{ids}");
