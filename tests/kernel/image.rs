@@ -3,7 +3,7 @@
 use crate::{
     case::Case,
     needs::Need,
-    support::{Output, rcon, run},
+    support::{Output, RCON, rcon, run},
 };
 use nix::unistd::{getegid, geteuid};
 use serde_json::json;
@@ -18,6 +18,7 @@ pub(crate) fn tests() -> Vec<Case> {
         Case::new("image::archives_run", &[Need::Root], archives_run),
         Case::new("image::archives_run_for_an_ordinary_user", &[Need::NonRoot, Need::Userns], archives_run),
         Case::new("image::a_release_in_use_stays", &[Need::Root, Need::Overlay], a_release_in_use_stays),
+        Case::new("image::what_others_left_may_stay", &[Need::Root], what_others_left_may_stay),
     ]
 }
 
@@ -167,5 +168,24 @@ fn a_release_in_use_stays() {
         drop(live.finish());
         let out = deploy();
         assert!(out.stderr.is_empty() && releases(&app).len() == 1, "{out} {:?}", releases(&app));
+    }
+}
+
+/// In a directory that many can write, one of them could stop everybody's unpacking.
+fn what_others_left_may_stay() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let archive = dir.path().join("tree.tar");
+    fs::write(&archive, &layers()[1]).expect("write");
+    let left = dir.path().join(".rcon-unpacking-1-1");
+    // Nobody can remove what something is mounted on.
+    let busy = left.join("busy");
+    fs::create_dir_all(&busy).expect("mkdir");
+    for (owner, status) in [(65534, 0), (0, 125)] {
+        std::os::unix::fs::chown(&left, Some(owner), None).expect("chown");
+        let app = dir.path().join(format!("app{owner}"));
+        let run = rcon(["--tmpfs"]).args([&busy]).args(["--", RCON, "image", "unpack", "--no-sync"]);
+        let out = run.args([&archive, &app]).run();
+        assert_eq!((out.shell_status(), app.exists()), (status, status == 0), "{owner}: {out}");
+        assert!(busy.exists(), "{out}");
     }
 }
