@@ -5,20 +5,19 @@
 //! has an abstract name: it is no file that could stay behind, and it is in the network namespace of the command.
 
 use std::ffi::{CString, OsStr, OsString};
-use std::io::{IoSlice, IoSliceMut};
+use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr,
-    UnixCredentials, recvmsg, sendmsg, socket, socketpair,
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, sendmsg, socket, socketpair,
 };
 
 use crate::error::Error;
 use crate::guardian;
-use crate::sys;
+use crate::sys::message;
 
 /// What the caller's environment says about it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -105,7 +104,7 @@ pub fn open(relay: &Relay) -> Result<OwnedFd, Error> {
 /// The socket that the child has made and sent.
 #[must_use]
 pub fn receive(channel: &OwnedFd) -> Option<OwnedFd> {
-    take(channel, &mut [0]).ok()?.1.into_iter().next()
+    message::receive(channel.as_fd(), &mut [0]).ok()?.fds.into_iter().next()
 }
 
 /// Passes on what has come. Never blocks for long.
@@ -132,18 +131,18 @@ impl Speaker {
     pub fn pass_on(&mut self, from: &OwnedFd) -> bool {
         // More than the manager takes (PIPE_BUF), so that what it would refuse is refused by it.
         let mut buffer = [0_u8; 8192];
-        while let Ok((length, fds, user)) = take(from, &mut buffer) {
+        while let Ok(come) = message::receive(from.as_fd(), &mut buffer) {
             // A name in the abstract space has no owner and no mode.
-            let known = user.is_some_and(|user| self.relay.speakers.contains(&user));
+            let known = come.user.is_some_and(|user| self.relay.speakers.contains(&user));
             if self.relay.inside || known {
-                let text = buffer.get(..length).unwrap_or_default();
-                self.say(text, &fds);
+                let text = buffer.get(..come.length).unwrap_or_default();
+                self.say(text, &come.fds, come.cut);
             }
         }
         true
     }
 
-    fn say(&mut self, text: &[u8], fds: &[OwnedFd]) {
+    fn say(&mut self, text: &[u8], fds: &[OwnedFd], cut: bool) {
         let (message, stored) = corrected(text, guardian::front());
         if stored && !self.refused_store {
             self.refused_store = true;
@@ -157,10 +156,14 @@ impl Speaker {
         }
         // A barrier is a descriptor that the manager closes when it has read all that came before.
         let barrier = message == b"BARRIER=1";
+        // Without it, it is none. The others lose their descriptors anyway, so it does not matter which have come.
+        if barrier && cut {
+            return lost(&self.relay.manager, CUT);
+        }
         let fds = if barrier { fds } else { &[] };
         match send(&self.front, &message, fds, None) {
             Ok(()) => guardian::announce_speech(),
-            Err(errno) => lost(&self.relay.manager, errno),
+            Err(errno) => lost(&self.relay.manager, errno.desc()),
         }
     }
 }
@@ -174,33 +177,13 @@ fn send(out: &OwnedFd, message: &[u8], fds: &[OwnedFd], to: Option<&UnixAddr>) -
     sendmsg(out.as_raw_fd(), &[IoSlice::new(message)], control, flags, to).map(drop)
 }
 
-/// Takes one message that has come: its length, its descriptors, and who sent it, where the socket tells.
-fn take(from: &OwnedFd, buffer: &mut [u8]) -> Result<(usize, Vec<OwnedFd>, Option<u32>), Errno> {
-    let mut space = nix::cmsg_space!(UnixCredentials, [RawFd; 253]);
-    let mut parts = [IoSliceMut::new(buffer)];
-    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
-    let message = loop {
-        match recvmsg::<UnixAddr>(from.as_raw_fd(), &mut parts, Some(&mut space), flags) {
-            Err(Errno::EINTR) => {}
-            other => break other?,
-        }
-    };
-    let (mut fds, mut user) = (Vec::new(), None);
-    for control in message.cmsgs().into_iter().flatten() {
-        match control {
-            ControlMessageOwned::ScmRights(numbers) => fds.extend(numbers.into_iter().map(sys::own)),
-            ControlMessageOwned::ScmCredentials(who) => user = Some(who.uid()),
-            _ => {}
-        }
-    }
-    Ok((message.bytes, fds, user))
-}
+/// Why a message was not passed on that has lost descriptors on the way to us.
+const CUT: &str = "it had more descriptors than may be open here (ulimit -n)";
 
-fn lost(manager: &OsStr, errno: Errno) {
+fn lost(manager: &OsStr, why: &str) {
     let manager = crate::error::printable(manager.as_bytes());
     crate::say(&format!(
-        "rcon: a message of the command did not reach its service manager at {manager}: {}",
-        errno.desc()
+        "rcon: a message of the command did not reach its service manager at {manager}: {why}"
     ));
 }
 
@@ -226,9 +209,12 @@ impl Mouth {
     /// Says all that the keeper has sent.
     pub fn speak(&self) {
         let mut buffer = [0_u8; 8192];
-        while let Ok((length, fds, _)) = take(&self.from, &mut buffer) {
-            if let Err(errno) = self.say(buffer.get(..length).unwrap_or_default(), &fds) {
-                lost(&self.manager, errno);
+        while let Ok(come) = message::receive(self.from.as_fd(), &mut buffer) {
+            // Only barriers have descriptors here.
+            if come.cut {
+                lost(&self.manager, CUT);
+            } else if let Err(errno) = self.say(buffer.get(..come.length).unwrap_or_default(), &come.fds) {
+                lost(&self.manager, errno.desc());
             }
         }
     }

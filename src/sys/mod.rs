@@ -6,6 +6,7 @@ pub mod caps;
 pub mod child;
 pub mod clone;
 mod machine;
+pub mod message;
 pub mod mount;
 pub mod pidfd;
 pub mod signals;

@@ -3,7 +3,7 @@
 use crate::{
     case::Case,
     needs::Need,
-    support::{Run, rcon, run, slow, victim_line},
+    support::{RCON, Run, rcon, run, slow, victim_line},
 };
 use std::{fs, io::ErrorKind, os::unix::net::UnixDatagram, path::PathBuf, time::Duration};
 
@@ -16,6 +16,7 @@ pub(crate) fn tests() -> Vec<Case> {
             &[],
             what_means_nothing_outside_is_not_said,
         ),
+        Case::new("notify::descriptors_do_not_pile_up", &[Need::Root], descriptors_do_not_pile_up),
         Case::new("notify::a_manager_that_is_gone", &[], a_manager_that_is_gone),
         Case::new("notify::sockets_are_handed_on", &[Need::Root], sockets_are_handed_on),
         Case::new(
@@ -149,6 +150,27 @@ fn what_means_nothing_outside_is_not_said() {
     let out = run.finish();
     assert!(out.stderr.contains("FDSTORE=1") && out.shell_status() == 0, "{out}");
     assert!(manager.is_silent());
+}
+
+/// A command must not be able to use up the descriptors of the process that keeps it to its limits. Root, because others
+/// may not have many on the way at once.
+fn descriptors_do_not_pile_up() {
+    for (said, lost) in [("BARRIER=1", true), ("FDSTORE=1|STATUS=up", false)] {
+        let manager = Manager::new();
+        // Each message has more than there is room for.
+        let run = run("sh").args(["-c", "ulimit -n 64; exec \"$@\"", "sh", RCON, "--"]);
+        let run = run.victim(&format!("notify-fds:{said}:58:3")).env("NOTIFY_SOCKET", manager.path()).start();
+        if !lost {
+            (0..3).for_each(|_| assert_eq!(manager.next().0, "STATUS=up"));
+        }
+        assert_eq!(manager.next().0, "READY=1");
+        // There is still room for its descriptor.
+        assert_eq!(manager.next().0, "BARRIER=1");
+        let out = run.finish();
+        assert_eq!(out.shell_status(), 0, "{out}");
+        let told = out.stderr.matches("it had more descriptors than may be open here (ulimit -n)").count();
+        assert_eq!(told, if lost { 3 } else { 0 }, "{out}");
+    }
 }
 
 fn a_manager_that_is_gone() {

@@ -67,6 +67,7 @@ pub(crate) fn program() -> PathBuf {
 /// | `burners:N:S` | N children that burn CPU for S seconds each; waits for them |
 /// | `deep:ROLE:…` | runs that in a grandchild whose parents end at once, and waits until it has ended |
 /// | `notify:TEXT[:SECONDS]` | says it to `NOTIFY_SOCKET`, `|` for a newline; waits until it has been read, and so long |
+/// | `notify-fds:TEXT:N:M` | says it M times with N descriptors, then READY=1 as `notify` does |
 /// | `listen` | says which descriptors `LISTEN_FDS` brings, if `LISTEN_PID` is this process |
 /// | `escape:PATH` | tries every way out of a root directory that is known to it, to see PATH |
 /// | `escape-chroot:PATH` | tries those that lead out of a chroot, which leave nothing behind |
@@ -109,6 +110,13 @@ fn act(role: &str) -> Result<ExitCode, Box<dyn Error>> {
         ["notify", message, time] => {
             notify(message)?;
             thread::sleep(seconds(time)?);
+        }
+        ["notify-fds", message, count, times] => {
+            let fds = vec![1; count.parse()?];
+            for _ in 0..times.parse()? {
+                tell_manager(message, &fds)?;
+            }
+            notify("READY=1")?;
         }
         ["listen"] => listen(),
         ["escape", outside] => crate::escape::attempt(Path::new(outside), false),
@@ -335,6 +343,18 @@ fn seconds(text: &str) -> Result<Duration, Box<dyn Error>> {
 
 /// sd_notify(3) and sd_notify_barrier(3).
 fn notify(message: &str) -> Result<(), Box<dyn Error>> {
+    use std::os::fd::AsRawFd;
+    tell_manager(message, &[])?;
+    let (mut reader, writer) = std::io::pipe()?;
+    tell_manager("BARRIER=1", &[writer.as_raw_fd()])?;
+    drop(writer);
+    reader.read_to_end(&mut Vec::new())?;
+    println!("notified");
+    Ok(())
+}
+
+/// sd_pid_notify_with_fds(3).
+fn tell_manager(message: &str, fds: &[i32]) -> Result<(), Box<dyn Error>> {
     use nix::sys::socket::{
         AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, sendmsg, socket,
     };
@@ -347,14 +367,9 @@ fn notify(message: &str) -> Result<(), Box<dyn Error>> {
     let socket = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::empty(), None)?;
     let text = message.replace('|', "\n");
     let parts = [std::io::IoSlice::new(text.as_bytes())];
-    sendmsg(socket.as_raw_fd(), &parts, &[], MsgFlags::empty(), Some(&to))?;
-    let (mut reader, writer) = std::io::pipe()?;
-    let fds = [writer.as_raw_fd()];
-    let parts = [std::io::IoSlice::new(b"BARRIER=1")];
-    sendmsg(socket.as_raw_fd(), &parts, &[ControlMessage::ScmRights(&fds)], MsgFlags::empty(), Some(&to))?;
-    drop(writer);
-    reader.read_to_end(&mut Vec::new())?;
-    println!("notified");
+    let control = [ControlMessage::ScmRights(fds)];
+    let control = if fds.is_empty() { &[][..] } else { &control[..] };
+    sendmsg(socket.as_raw_fd(), &parts, control, MsgFlags::empty(), Some(&to))?;
     Ok(())
 }
 
