@@ -179,7 +179,8 @@ fn an_orphan_is_seen_and_ended() {
         return;
     }
     let out = on(&["kill"], "orphan");
-    assert!(out.status.success(), "{out}");
+    // Or it has ended since then.
+    assert!(out.status.success() || out.stderr.contains("there is no run called"), "{out}");
     assert!(!names().contains(&"orphan".to_owned()));
 }
 
