@@ -32,8 +32,8 @@ pub struct Midwife {
     news: Option<(News, OwnedFd, OwnedFd)>,
     /// Where writes go that are thrown away afterwards.
     scratch: Option<Scratch>,
-    /// The root directory, with a lock that says that it is in use.
-    in_use: Option<OwnedFd>,
+    /// The root directory, and where overlays write, with locks that say that they are in use.
+    in_use: Vec<OwnedFd>,
     /// Our socket for messages to a service manager, or the channel through which the child sends its own.
     relay: Option<(Speaker, OwnedFd, Option<OwnedFd>)>,
 }
@@ -52,7 +52,7 @@ pub struct Delivered {
 /// What is held as long as a run lasts, and let go of by being dropped.
 #[derive(Debug, Default)]
 #[allow(dead_code)] // it is there to be there
-pub struct Held(Option<Scratch>, Option<OwnedFd>);
+pub struct Held(Option<Scratch>, Vec<OwnedFd>);
 
 impl Midwife {
     /// Opens what the child will need.
@@ -72,7 +72,7 @@ impl Midwife {
         {
             // For rcon image unpack --keep. A root that cannot be opened is told of by the child; a file system
             // without locks, or somebody else's lock, keeps nobody from running.
-            midwife.in_use = sys::try_lock(dir.as_fd(), false).is_ok().then_some(dir);
+            midwife.in_use.extend(sys::try_lock(dir.as_fd(), false).is_ok().then_some(dir));
         }
         if let Some((place, name)) = &birth.scratch {
             midwife.scratch = Some(scratch(place, name, birth)?);
@@ -85,6 +85,23 @@ impl Midwife {
                         .option("--upper or --keep-changes"));
                 }
                 _ => {}
+            }
+            // Of two overlays that write to one directory the kernel says that anything may happen.
+            if let Ok(open) = crate::cgroup::open_dir(dir) {
+                match sys::try_lock(open.as_fd(), true) {
+                    Ok(()) => midwife.in_use.push(open),
+                    Err(Errno::EWOULDBLOCK) => {
+                        return Err(Error::new(format!(
+                            "an overlay of another run writes to {}",
+                            dir.display()
+                        ))
+                        .errno(Errno::EBUSY)
+                        .option("--upper or --keep-changes")
+                        .try_this("wait for its end, or name another directory"));
+                    }
+                    // A file system without locks keeps nobody from running.
+                    Err(_) => {}
+                }
             }
         }
         let pipe = |flags| pipe2(flags).map_err(|e| Error::new("cannot make a pipe to the child").errno(e));

@@ -1,7 +1,7 @@
 //! Overlays: where writes go.
 
 use super::{Busybox, eventually, fingerprint};
-use crate::support::many;
+use crate::{groups::until, support::many};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -139,4 +139,13 @@ pub(super) fn changes_can_be_kept() {
     assert_eq!(fs::read_to_string(place.path().join("changes/etc/name")).expect("kept"), "changed\n");
     let out = root.sh(&options, "cat /etc/name; ls /srv").run();
     assert_eq!(out.stdout, "changed\nnew\n", "kept changes are there again: {out}");
+    // One at a time.
+    let mut first = root.sh(&options, "echo up; exec busybox sleep 12345").start();
+    first.wait_for("up");
+    let out = root.sh(&options, "echo up").run();
+    first.child.kill().expect("kill");
+    drop(first.finish());
+    assert_eq!((out.stdout.as_str(), out.shell_status()), ("", 125), "{out}");
+    assert!(out.stderr.contains("another run") && out.stderr.contains("--keep-changes"), "{out}");
+    until("the first has gone", || root.sh(&options, "true").run().status.success().then_some(()));
 }
