@@ -239,7 +239,8 @@ impl<'a> Entries<'a> {
         }
         self.position = self.next;
         let mut header = Header::new_old();
-        // The end is a block of zeros, or the end of the file where the writer saved those.
+        // The end is a block of zeros, or the end of the file where the writer saved those: GNU tar takes that after
+        // at least one entry, and refuses what holds none, as `unpack` does.
         let block = header.as_mut_bytes();
         let mut filled = 0;
         while let Some(rest) = block.get_mut(filled..).filter(|rest| !rest.is_empty()) {

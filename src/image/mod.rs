@@ -174,6 +174,12 @@ pub fn unpack(options: &UnpackOptions, stopped: &dyn Fn() -> bool) -> Result<Rep
     let (digest, config) = match source::open_source(&options.source, options.form, &staging, &budget)? {
         Source::Tree(mut stream) => {
             builder.layer(&mut stream, false)?;
+            // A writer that failed at once leaves nothing, which must not replace what is there. (A layer of an
+            // image may well be empty.)
+            if budget.entries_so_far() == 0 {
+                return Err(Error::new("is an empty archive: nothing came")
+                    .try_this("in a pipe see what its writer said, and have its failure count: set -o pipefail"));
+            }
             (stream.finish()?.packed, None)
         }
         Source::Image(store) => {

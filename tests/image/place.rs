@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rcon::image::{self, Config, UnpackOptions};
 
-use crate::archives::{Member, configuration, docker_save, expected_config, oci, oci_archive, sha256, tar};
+use crate::archives::{Member, configuration, docker_save, expected_config, gzip, oci, oci_archive, sha256, tar};
 use crate::tree::{Playground, listed, rcon, text, two_layers, unpack};
 
 #[test]
@@ -69,6 +69,11 @@ fn releases() {
     assert_eq!(names.len(), 6, "{names:?}");
     // One that fails changes nothing.
     deploy(&docker_save(&[tar().file("../x", "").done()]), 1).unwrap_err();
+    // Nor does one that brings nothing: the writer at the other end of the pipe failed.
+    for nothing in [Vec::new(), tar().done(), gzip(b""), tar().pax(&[("comment", b"x")]).done()] {
+        let error = deploy(&nothing, 1).unwrap_err().to_string();
+        assert!(error.contains("empty archive") || error.contains("in the middle"), "{error}");
+    }
     assert_eq!(listed(&releases), names);
     assert_eq!(fs::read_to_string(current.join("version")).unwrap(), "4");
     // A plain archive has no configuration; the one that is kept is the new one.
