@@ -124,8 +124,12 @@ impl Args {
         *self == Self { privileges: capcon, ..Self::default() }
     }
 
-    /// Checks and fills in what depends on several options at once; both readers end here.
-    fn finish(mut self) -> Result<Self, Error> {
+    /// Checks and fills in what depends on several options at once; both readers end here. What is not `whole`, as
+    /// its profiles are still to come, is read again on top of them.
+    fn finish(mut self, whole: bool) -> Result<Self, Error> {
+        if !whole {
+            return Ok(self);
+        }
         if let Some(line) = self.shell_line.take() {
             if !self.command.is_empty() {
                 return Err(Error::new("both --command and a command after the options: give one of them"));
@@ -138,17 +142,40 @@ impl Args {
             ));
         }
         if let Some(dev) = &self.dev {
+            let mut used = false;
             for asked in &mut self.limits {
                 if let Value::Io(rule) = &mut asked.value
                     && rule.place.is_none()
                 {
                     rule.place = Some(dev.clone());
+                    used = true;
                 }
+            }
+            if !used {
+                return Err(Error::new(
+                    "names the disk of I/O options that name none themselves, and there is no such option",
+                )
+                .option(format!("--dev {}", printable(dev.as_bytes())))
+                .try_this(
+                    "--dev minimal makes a /dev for the command; --io-write /data:10M names the disk itself",
+                ));
             }
         }
         self.receipt.check(&self.limits, self.group.is_some())?;
         if self.command.is_empty() && self.privileges.capcon && self.said_nothing() {
             self.privileges.show = Some(Show::default());
+        }
+        if let Some(show) = self.privileges.show
+            && (!self.command.is_empty() || self.cage.image_config)
+        {
+            return Err(Error::new("prints capabilities and runs nothing, and there is a command").option(
+                match (show.pid, show.format) {
+                    (Some(pid), _) => format!("--pid {pid}"),
+                    (None, Some(Format::Json)) => "--format json".to_owned(),
+                    (None, Some(Format::Text)) => "--format text".to_owned(),
+                    (None, None) => "--show".to_owned(),
+                },
+            ));
         }
         if self.command.is_empty()
             && self.explain.is_none()
@@ -180,11 +207,12 @@ pub enum Request {
 /// # Errors
 /// What is wrong, naming the option.
 pub fn parse(words: &[OsString], capcon: bool) -> Result<Request, Error> {
-    read(words, || {
+    let base = || {
         let mut base = Args::default();
         base.privileges.capcon = capcon;
         base
-    })
+    };
+    read(words, base, |args| args.control.profiles.is_empty())
 }
 
 /// The same, on top of options that come from elsewhere: what stands in `words` wins.
@@ -192,17 +220,23 @@ pub fn parse(words: &[OsString], capcon: bool) -> Result<Request, Error> {
 /// # Errors
 /// As [`parse`].
 pub fn parse_onto(base: &Args, words: &[OsString]) -> Result<Request, Error> {
-    read(words, || base.clone())
+    read(words, || base.clone(), |_| true)
 }
 
-fn read(words: &[OsString], base: impl Fn() -> Args) -> Result<Request, Error> {
-    match parse_plain(base(), words) {
-        Some(args) => args.and_then(Args::finish).map(|args| Request::Run(Box::new(args))),
+fn read(
+    words: &[OsString],
+    base: impl Fn() -> Args,
+    is_whole: impl Fn(&Args) -> bool,
+) -> Result<Request, Error> {
+    let args = match parse_plain(base(), words) {
+        Some(args) => args?,
         None => match clap_reader::parse(base(), words)? {
-            clap_reader::Parsed::Args(args) => (*args).finish().map(|args| Request::Run(Box::new(args))),
-            clap_reader::Parsed::Print(text) => Ok(Request::Print(text)),
+            clap_reader::Parsed::Args(args) => *args,
+            clap_reader::Parsed::Print(text) => return Ok(Request::Print(text)),
         },
-    }
+    };
+    let whole = is_whole(&args);
+    args.finish(whole).map(|args| Request::Run(Box::new(args)))
 }
 
 /// The plain reader. `None`: something that clap has to read, or to refuse in words.

@@ -177,8 +177,9 @@ pub fn unpack(options: &UnpackOptions, stopped: &dyn Fn() -> bool) -> Result<Rep
             // A writer that failed at once leaves nothing, which must not replace what is there. (A layer of an
             // image may well be empty.)
             if budget.entries_so_far() == 0 {
-                return Err(Error::new("is an empty archive: nothing came")
-                    .try_this("in a pipe see what its writer said, and have its failure count: set -o pipefail"));
+                return Err(Error::new("is an empty archive: nothing came").try_this(
+                    "in a pipe see what its writer said, and have its failure count: set -o pipefail",
+                ));
             }
             (stream.finish()?.packed, None)
         }

@@ -13,6 +13,7 @@ use crate::cage::Birth;
 use crate::cage::idmap::{Maps, Range};
 use crate::cage::namespaces::Kind;
 use crate::capabilities::{List, Mask, Sets};
+use crate::cli::Format;
 use crate::error::Error;
 use crate::identity::{self, Identity};
 use crate::learn::Learn;
@@ -48,8 +49,8 @@ pub struct Asked {
 pub struct Show {
     /// Of this process; of the caller, where none is given.
     pub pid: Option<u32>,
-    /// For programs.
-    pub json: bool,
+    /// For people, if nothing is said, or for programs.
+    pub format: Option<Format>,
 }
 
 impl Asked {

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::Show;
 use crate::capabilities::{self, Mask, Sets, brief, securebit_names};
+use crate::cli::Format;
 use crate::error::Error;
 use crate::sys::caps;
 
@@ -43,7 +44,10 @@ pub fn show(asked: Show) -> Result<String, Error> {
     if asked.pid.is_none() || asked.pid == Some(std::process::id()) {
         status.securebits = caps::securebits().ok();
     }
-    Ok(if asked.json { format!("{:#}\n", status.json(known)) } else { status.text(known) })
+    Ok(match asked.format {
+        Some(Format::Json) => format!("{:#}\n", status.json(known)),
+        _ => status.text(known),
+    })
 }
 
 impl Status {

@@ -40,7 +40,7 @@ impl Entry {
 }
 
 /// What only makes sense on a line, or would hide what is run.
-const NOT_IN_A_FILE: [&str; 7] = ["profile", "command", "explain", "dry-run", "show", "pid", "man"];
+const NOT_IN_A_FILE: [&str; 8] = ["profile", "command", "explain", "dry-run", "show", "pid", "format", "man"];
 
 /// How many profiles may build on each other.
 const DEPTH: usize = 16;

@@ -7,7 +7,7 @@
 pub mod counters;
 pub mod held;
 mod locks;
-mod name;
+pub mod name;
 pub mod process;
 mod select;
 mod watch;

@@ -22,26 +22,40 @@ pub enum Name {
     Numbered(String, String),
 }
 
+/// What every name may be made of.
+const PLAIN: &str = "give up to 64 letters, digits, and _ . @ + - (not first: . and -)";
+
+/// Can a run be found by this name, which is `bare` but for what stands for a number?
+fn check(text: &str, bare: &str, help: &str) -> Result<(), String> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_.@+-".contains(&b);
+    if bare.is_empty() || text.len() > 64 || !bare.bytes().all(plain) || text.starts_with(['.', '-']) {
+        return Err(help.to_owned());
+    }
+    if bare.bytes().all(|b| b.is_ascii_digit()) {
+        return Err("a name of digits alone would be taken for the number of a process".to_owned());
+    }
+    if text.ends_with(".self") {
+        return Err("names that end in .self are rcon's own".to_owned());
+    }
+    Ok(())
+}
+
+/// Reads the name of a group that runs share: `--group`.
+///
+/// # Errors
+/// Says what a name may be.
+pub fn shared(text: &str) -> Result<String, String> {
+    check(text, text, PLAIN).map(|()| text.to_owned())
+}
+
 impl Name {
     /// Reads one.
     ///
     /// # Errors
     /// Says what a name may be.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let plain = |b: u8| b.is_ascii_alphanumeric() || b"_.@+-".contains(&b);
         let bare = text.replacen("%n", "", 1);
-        if bare.is_empty() || text.len() > 64 || !bare.bytes().all(plain) || text.starts_with(['.', '-']) {
-            return Err(
-                "give up to 64 letters, digits, and _ . @ + - (not first: . and -), and %n once for a number"
-                    .to_owned(),
-            );
-        }
-        if bare.bytes().all(|b| b.is_ascii_digit()) {
-            return Err("a name of digits alone would be taken for the number of a process".to_owned());
-        }
-        if text.ends_with(".self") {
-            return Err("names that end in .self are rcon's own".to_owned());
-        }
+        check(text, &bare, &format!("{PLAIN}, and %n once for a number"))?;
         Ok(match text.split_once("%n") {
             Some((before, after)) => Self::Numbered(before.to_owned(), after.to_owned()),
             None => Self::Exact(text.to_owned()),
@@ -94,7 +108,8 @@ mod tests {
         for text in
             ["", "..", ".x", "-x", "a/b", "a b", "a\nb", "\u{1b}[31m", "12", "a%n%n", "%n", "ä", "x.self"]
         {
-            assert!(Name::parse(text).is_err(), "{text:?}");
+            assert!(Name::parse(text).is_err() && shared(text).is_err(), "{text:?}");
         }
+        assert!(shared("b%n").is_err() && shared("12a").is_ok());
     }
 }

@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use rcon::image::{self, Config, UnpackOptions};
 
-use crate::archives::{Member, configuration, docker_save, expected_config, gzip, oci, oci_archive, sha256, tar};
+use crate::archives::{
+    Member, configuration, docker_save, expected_config, gzip, oci, oci_archive, sha256, tar,
+};
 use crate::tree::{Playground, listed, rcon, text, two_layers, unpack};
 
 #[test]

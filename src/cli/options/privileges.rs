@@ -10,7 +10,6 @@ use crate::capabilities::{self, List};
 use crate::cli::{Args, Format, text};
 use crate::identity::{self, Who};
 use crate::learn::Learn;
-use crate::privileges::Show;
 
 /// One of the original's switches.
 macro_rules! legacy {
@@ -196,8 +195,7 @@ pub(super) static ROWS: &[Opt] = &[
                 b"json" => Format::Json,
                 _ => return Err("give text or json".to_owned()),
             };
-            args.privileges.show =
-                Some(Show { json: format == Format::Json, ..args.privileges.show.unwrap_or_default() });
+            args.privileges.show.get_or_insert_default().format = Some(format);
             Ok(())
         },
     ),

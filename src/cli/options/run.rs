@@ -4,6 +4,7 @@ use super::{Apply, Opt, PLACE, RUN, Takes};
 use crate::cage::mounts::{Wanted, Wish};
 use crate::cli::{Format, ask, text};
 use crate::limits::limit;
+use crate::runs::name;
 
 pub(super) static ROWS: &[Opt] = &[
     Opt {
@@ -61,12 +62,7 @@ pub(super) static ROWS: &[Opt] = &[
         heading: PLACE,
         help: "Share one group, and so one budget, with other runs of this name",
         apply: Apply::Set(|args, value| {
-            let name = text(value)?;
-            let plain = |b: u8| b.is_ascii_alphanumeric() || b"_.@+-".contains(&b);
-            if name.len() > 64 || !name.bytes().all(plain) || name.starts_with(['.', '-']) {
-                return Err("give up to 64 letters, digits, and _ . @ + - (not first: . and -)".to_owned());
-            }
-            args.group = Some(name.to_owned());
+            args.group = Some(name::shared(text(value)?)?);
             Ok(())
         }),
     },
