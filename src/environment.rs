@@ -18,6 +18,8 @@ pub enum Change {
     Forget,
     /// `--env-file`: what this file holds.
     File(PathBuf),
+    /// What follows was said on top of what comes before: by the line on top of a profile or an image.
+    OnTop,
 }
 
 /// Reads the text of an `--env-file`: `NAME=VALUE` lines; `#` begins a comment; a line with a name alone takes the
@@ -48,16 +50,26 @@ pub fn parse_file(
     Ok(changes)
 }
 
-/// The changes with each file replaced by what was read from it, in order.
+/// The changes with each file replaced by what was read from it. A variable that is named wins over the files that
+/// were said beside it, before it or after it, as docker has it.
 #[must_use]
 pub fn expanded(changes: &[Change], files: &[Vec<Change>]) -> Vec<Change> {
     let mut files = files.iter();
     let mut out = Vec::with_capacity(changes.len());
-    for change in changes {
-        match change {
-            Change::File(_) => out.extend(files.next().into_iter().flatten().cloned()),
-            other => out.push(other.clone()),
-        }
+    for said_at_once in changes.split(|change| *change == Change::OnTop) {
+        let is = |wanted: u8| {
+            said_at_once.iter().filter(move |change| {
+                let kind = match change {
+                    Change::Clear | Change::Forget => 0,
+                    Change::File(_) => 1,
+                    _ => 2,
+                };
+                kind == wanted
+            })
+        };
+        out.extend(is(0).cloned());
+        is(1).for_each(|_| out.extend(files.next().into_iter().flatten().cloned()));
+        out.extend(is(2).cloned());
     }
     out
 }
@@ -104,7 +116,7 @@ pub fn changed(inherited: &[CString], brought: &[(OsString, OsString)], changes:
             Change::Unset(name) => unset(&mut entries, name),
             Change::Clear => entries.clear(),
             // Done above; replaced by what they hold.
-            Change::Forget | Change::File(_) => {}
+            Change::Forget | Change::File(_) | Change::OnTop => {}
         }
     }
     entries
@@ -151,6 +163,19 @@ mod tests {
         assert_eq!(taken, [Change::Set("HOME".into(), "/root".into())]);
         let all = expanded(&[Change::Clear, Change::File("f".into())], &[lines]);
         assert_eq!(changed(&inherited, &[], &all), [c"A=1=2".to_owned(), c"B=".to_owned()]);
+        let (file, named) = (Change::File("f".into()), assignment(OsStr::new("A=named")).unwrap());
+        let filed = vec![assignment(OsStr::new("A=file")).unwrap()];
+        for (said, wins) in [
+            (vec![named.clone(), file.clone()], c"A=named"),
+            (vec![file.clone(), named.clone()], c"A=named"),
+            (vec![named.clone(), Change::OnTop, file.clone()], c"A=file"),
+            (vec![file.clone(), Change::OnTop, named.clone()], c"A=named"),
+        ] {
+            let all = expanded(&said, &[filed.clone()]);
+            assert_eq!(changed(&[], &[], &all), [wins.to_owned()], "{said:?}");
+        }
+        let all = expanded(&[Change::Unset("A".into()), file], &[filed]);
+        assert_eq!(changed(&inherited, &[], &all), [c"HOME=/root".to_owned(), c"AB=2".to_owned()]);
         let forgotten = changed(&inherited, &brought, &[Change::Forget]);
         assert_eq!(forgotten, [c"HOME=/nonexistent".to_owned()]);
         assert_eq!(get(&inherited, "A"), Some(OsStr::new("1")));

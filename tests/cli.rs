@@ -232,6 +232,12 @@ fn the_environment_is_untouched_but_for_what_is_asked() {
     };
     assert_eq!(lines(&["--env", "B=2", "--unset", "A", "--", "env"]), ["PATH=/bin:/usr/bin", "B=2"]);
     assert_eq!(lines(&["--clear-env", "--env", "X=a=b", "--", "/usr/bin/env"]), ["X=a=b"]);
+    // A variable that is named wins over files, whatever the order.
+    let file = tempfile::NamedTempFile::new().expect("temporary file");
+    std::fs::write(file.path(), "A=file\nB=file\n").expect("write");
+    let file = file.path().to_str().expect("UTF-8");
+    let said = ["--env", "A=named", "--env-file", file, "--unset", "PATH", "--", "/usr/bin/env"];
+    assert_eq!(lines(&said), ["B=file", "A=named"]);
 }
 
 #[test]

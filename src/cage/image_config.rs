@@ -39,6 +39,7 @@ pub fn applied(args: &Args) -> Result<Args, Error> {
         environment
             .push(text(entry).and_then(assignment).map_err(|why| fail(format!("Env {entry:?}: {why}")))?);
     }
+    environment.push(Change::OnTop);
     environment.append(&mut args.environment);
     args.environment = environment;
     if args.privileges.identity.user.is_none() && !config.user.is_empty() {

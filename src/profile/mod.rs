@@ -11,6 +11,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::cli::options::{self, Opt, Takes};
 use crate::cli::{Args, apply};
+use crate::environment::Change;
 use crate::error::{Error, printable};
 use crate::order;
 
@@ -83,11 +84,25 @@ pub fn load(names: &[String], capcon: bool) -> Result<Vec<Entry>, Error> {
 /// # Errors
 /// The first value that is none, with file and line.
 pub fn applied(entries: &[Entry], mut args: Args) -> Result<Args, Error> {
+    let mut file = None;
     for entry in entries {
+        let next = entry.origin.rsplit_once(':').map(|(file, _)| file);
+        if next != file {
+            on_top(&mut args);
+            file = next;
+        }
         apply(&mut args, entry.option, entry.value.as_deref())
             .map_err(|error| Error { what: format!("{}: {}", entry.origin, error.what), ..error })?;
     }
+    on_top(&mut args);
     Ok(args)
+}
+
+/// The variables that come now win over those that are there already.
+fn on_top(args: &mut Args) {
+    if !args.environment.is_empty() {
+        args.environment.push(Change::OnTop);
+    }
 }
 
 fn add(name: &str, capcon: bool, chain: &mut Vec<String>, out: &mut Vec<Entry>) -> Result<(), Error> {

@@ -42,7 +42,7 @@ pub(super) fn variables_from_files() {
     let file = file.display().to_string();
     let options = ["--env", "C=early", "--env-file", &file, "--env", "A=late"];
     let out = root.sh(&options, "echo $A $B $C").run();
-    assert_eq!(out.stdout, "late file file\n", "{out}");
+    assert_eq!(out.stdout, "late file early\n", "{out}");
     let out = root.sh(&[], "echo $A $B $C").run();
     assert_eq!(out.stdout, "root root=x root\n", "{out}");
     let out = rcon(["--env-file", "/nonexistent", "--", "true"]).run();
