@@ -241,6 +241,57 @@ fn the_environment_is_untouched_but_for_what_is_asked() {
 }
 
 #[test]
+fn profiles_and_what_stands_on_top_of_them() {
+    let home = tempfile::tempdir().expect("temporary directory");
+    let dir = home.path().join("rcon/profiles");
+    std::fs::create_dir_all(&dir).expect("mkdir");
+    let write = |name: &str, text: &str| std::fs::write(dir.join(name), text).expect("write");
+    let with = |args: &[&str]| {
+        let mut command = Command::new(RCON);
+        command.args(args).env("XDG_CONFIG_HOME", home.path()).env("KEPT", "yes").output().expect("rcon")
+    };
+    write("base.toml", "clear-env = true\nenv = \"A=base\"\n");
+    write("child.toml", "extends = \"base\"\nclear-env = false\n");
+    let kept = |name: &str| out(&with(&["--profile", name, "--", "/usr/bin/env"])).contains("KEPT=yes");
+    assert!(!kept("base") && kept("child"), "false takes back what the base has switched on");
+    let shown = out(&with(&["profile", "show", "child"]));
+    assert!(shown.contains("--env A=base") && !shown.contains("--clear-env"), "{shown}");
+
+    // A file wins over a variable that is named below it.
+    write("file", "A=file\n");
+    let file = dir.join("file").display().to_string();
+    write("filed.toml", &format!("extends = \"base\"\nenv-file = {file:?}\n"));
+    let said = |args: &[&str]| out(&with(&[args, &["--", "/usr/bin/env"]].concat()));
+    assert_eq!(said(&["--profile", "base"]), "A=base\n");
+    assert_eq!(said(&["--profile", "filed"]), "A=file\n");
+    assert_eq!(said(&["--profile", "base", "--env-file", &file]), "A=file\n");
+    assert_eq!(said(&["--profile", "filed", "--env", "A=line"]), "A=line\n");
+
+    // The disk and the rate may come from either side; a disk for nothing is refused as on the line.
+    write("dev.toml", "dev = \"7:0\"\n");
+    write("rate.toml", "write = \"5M\"\n");
+    for line in [["--profile", "dev", "--write", "5M"], ["--profile", "rate", "--dev", "7:0"]] {
+        let output = with(&[&line[..], &["--best-effort", "--explain", "--", "true"]].concat());
+        assert!(!err(&output).contains("--dev"), "{line:?}: {}", err(&output));
+    }
+    let output = with(&["--profile", "dev", "--", "true"]);
+    assert!(status(&output) == 125 && err(&output).contains("--dev minimal"), "{}", err(&output));
+
+    write("format.toml", "format = \"json\"\n");
+    let output = with(&["--profile", "format", "--", "echo", "ran"]);
+    assert!(status(&output) == 125 && err(&output).contains("format: no option"), "{}", err(&output));
+
+    // All mistakes at once.
+    write("wrong.toml", "memm = \"1G\"\npids = \"x\"\nwait-all = \"yes\"\nextends = \"../x\"\n");
+    let output = with(&["profile", "check", "wrong"]);
+    let said = err(&output);
+    assert!(output.status.code() == Some(1) && said.lines().count() >= 4, "{said}");
+    for word in [":1: memm", ":2: ", ":3: wait-all", ":4: extends"] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+}
+
+#[test]
 fn streams_and_descriptors_are_the_commands_own() {
     same("printf 'a\\0b\\377' | $WRAP cat; printf x | $WRAP sh -c 'cat >&2; exit 3'");
     // Passed on purpose, and nothing more: what `ls` opens itself comes last.

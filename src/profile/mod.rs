@@ -118,6 +118,7 @@ fn add(name: &str, capcon: bool, chain: &mut Vec<String>, out: &mut Vec<Entry>) 
         add(base, capcon, chain, out)?;
     }
     chain.pop();
+    out.retain(|entry| !profile.off.contains(&entry.option.name));
     out.extend(profile.entries);
     Ok(())
 }
@@ -138,6 +139,8 @@ fn find(name: &str) -> Result<PathBuf, Error> {
 pub struct Profile {
     /// What it builds on.
     pub extends: Vec<String>,
+    /// Names of options that are `false`: what it builds on may have switched them on.
+    pub off: Vec<&'static str>,
     /// Its own options, in the file's order.
     pub entries: Vec<Entry>,
 }
@@ -145,8 +148,14 @@ pub struct Profile {
 /// Reads a file's content.
 ///
 /// # Errors
-/// What is wrong, with file and line.
+/// What is wrong first, with file and line.
 pub fn parse(path: &Path, text: &str, capcon: bool) -> Result<Profile, Error> {
+    let (profile, wrong) = understood(path, text, capcon)?;
+    wrong.into_iter().next().map_or(Ok(profile), Err)
+}
+
+/// What can be understood of a file's content, and what is wrong with the rest; `Err`: it is no TOML.
+fn understood(path: &Path, text: &str, capcon: bool) -> Result<(Profile, Vec<Error>), Error> {
     let shown = printable(path.as_os_str().as_encoded_bytes());
     let line_of = |at: usize| text.get(..at).map_or(1, |before| before.matches('\n').count() + 1);
     let table = DeTable::parse(text).map_err(|error| {
@@ -156,38 +165,51 @@ pub fn parse(path: &Path, text: &str, capcon: bool) -> Result<Profile, Error> {
     let mut rows: Vec<_> = table.get_ref().iter().collect();
     // The table is sorted by key; the order of options is the file's.
     order::sort_by_key(&mut rows, |(key, _)| key.span().start);
-    let mut profile = Profile { extends: Vec::new(), entries: Vec::new() };
+    let mut profile = Profile { extends: Vec::new(), off: Vec::new(), entries: Vec::new() };
+    let mut wrong = Vec::new();
     for (key, value) in rows {
         let origin = format!("{shown}:{}", line_of(key.span().start));
-        let word = printable(key.get_ref().as_bytes());
-        let wrong = |why: &str| Error::new(format!("{origin}: {word}: {why}"));
-        let values = flatten(value.get_ref()).map_err(|why| wrong(&why))?;
-        if key.get_ref() == "extends" {
-            for value in values {
-                let Plain::Text(base) = value else { return Err(wrong("give names of profiles")) };
-                profile.extends.push(name(&base).map_err(|why| wrong(&why))?);
-            }
-            continue;
+        if let Err(why) = profile.add(key.get_ref(), value.get_ref(), &origin, capcon) {
+            let word = printable(key.get_ref().as_bytes());
+            wrong.push(Error::new(format!("{origin}: {word}: {why}")));
         }
-        let option = options::find_as(key.get_ref(), capcon)
+    }
+    Ok((profile, wrong))
+}
+
+impl Profile {
+    /// Takes one key with its value.
+    fn add(&mut self, key: &str, value: &DeValue, origin: &str, capcon: bool) -> Result<(), String> {
+        let values = flatten(value)?;
+        if key == "extends" {
+            for value in values {
+                let Plain::Text(base) = value else { return Err("give names of profiles".to_owned()) };
+                self.extends.push(name(&base)?);
+            }
+            return Ok(());
+        }
+        let option = options::find_as(key, capcon)
             .filter(|option| !NOT_IN_A_FILE.contains(&option.name))
-            .ok_or_else(|| {
-                wrong("no option that a profile can give has this name (rcon --help lists them)")
-            })?;
+            .ok_or("no option that a profile can give has this name (rcon --help lists them)")?;
         for value in values {
             let value = match (option.takes, value) {
                 (Takes::Nothing | Takes::Optional(_), Plain::Yes(true)) => None,
-                (Takes::Nothing | Takes::Optional(_), Plain::Yes(false)) => continue,
-                (Takes::Nothing, _) => return Err(wrong("give true or false: this option takes no value")),
+                (Takes::Nothing | Takes::Optional(_), Plain::Yes(false)) => {
+                    self.off.push(option.name);
+                    continue;
+                }
+                (Takes::Nothing, _) => {
+                    return Err("give true or false: this option takes no value".to_owned());
+                }
                 (Takes::Value(what), Plain::Yes(_)) => {
-                    return Err(wrong(&format!("give a value ({what}), not true or false")));
+                    return Err(format!("give a value ({what}), not true or false"));
                 }
                 (_, Plain::Text(text)) => Some(OsString::from(text)),
             };
-            profile.entries.push(Entry { option, value, origin: origin.clone() });
+            self.entries.push(Entry { option, value, origin: origin.to_owned() });
         }
+        Ok(())
     }
-    Ok(profile)
 }
 
 enum Plain {
@@ -243,15 +265,12 @@ pub fn all() -> Vec<(String, PathBuf)> {
 /// Checks a file, named or given by its path: everything that is wrong with it.
 #[must_use]
 pub fn check(path: &Path) -> Vec<Error> {
-    let profile = match file::read(path).and_then(|text| parse(path, &text, false)) {
-        Ok(profile) => profile,
+    let (profile, mut wrong) = match file::read(path).and_then(|text| understood(path, &text, false)) {
+        Ok(understood) => understood,
         Err(error) => return vec![error],
     };
-    let mut wrong: Vec<Error> = profile
-        .entries
-        .iter()
-        .filter_map(|entry| applied(std::slice::from_ref(entry), Args::default()).err())
-        .collect();
+    let taken = |entry| applied(std::slice::from_ref(entry), Args::default());
+    wrong.extend(profile.entries.iter().filter_map(|entry| taken(entry).err()));
     let mut chain = vec![path.file_stem().unwrap_or_default().to_string_lossy().into_owned()];
     for base in &profile.extends {
         wrong.extend(add(base, false, &mut chain, &mut Vec::new()).err());
