@@ -82,6 +82,11 @@ pub(super) fn overlay_keeps_writes_above() {
     assert_eq!((out.stdout.as_str(), out.stderr.as_str()), ("one\nother\n", ""), "{out}");
     assert_eq!(fs::read_to_string(place.path().join("upper/file")).expect("upper"), "new\n");
     assert_eq!(fs::read_to_string(place.path().join("one/file")).expect("lower"), "one\n");
+    // One layer alone, which overlayfs refuses.
+    let out =
+        root.sh(&["--overlay", &format!("{}:/srv", path("one"))], "cat /srv/file; echo new >/srv/file").run();
+    assert_eq!(out.stdout, "one\n", "{out}");
+    assert!(out.stderr.contains("Read-only file system"), "{out}");
 }
 
 /// The fixture compares the mount tables; here the moments of death differ.
