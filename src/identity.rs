@@ -41,6 +41,8 @@ pub struct Asked {
     pub user: Option<Who>,
     /// The group after the colon of `--user`, or `--gid`.
     pub group: Option<Who>,
+    /// The group is that of `--user`.
+    pub group_of_user: bool,
     /// `--groups`; empty: none.
     pub groups: Option<Vec<Who>>,
     /// HOME and its like stay the caller's.
@@ -84,10 +86,19 @@ impl Asked {
         let entry = match &self.user {
             None => None,
             Some(Who::Number(uid)) => accounts.user_of(*uid),
-            Some(Who::Name(name)) => Some(accounts.user(name).ok_or_else(|| unknown("user", name))?),
+            Some(Who::Name(name)) => {
+                Some(accounts.user(name).ok_or_else(|| unknown("user", name, "--user "))?)
+            }
         };
         let gid = match (&self.group, entry) {
-            (Some(group), _) => Some(group_number(group, accounts)?),
+            (Some(group), _) => {
+                let option = match (&self.user, self.group_of_user) {
+                    (Some(Who::Name(user)), true) => format!("--user {}:", printable(user)),
+                    (Some(Who::Number(uid)), true) => format!("--user {uid}:"),
+                    _ => "--gid ".to_owned(),
+                };
+                Some(group_number(group, accounts, &option)?)
+            }
             (None, Some(user)) => Some(user.gid),
             (None, None) => None,
         };
@@ -105,7 +116,8 @@ impl Asked {
         }
         let groups = match (&self.groups, entry, uid, gid) {
             (Some(list), ..) => {
-                Some(list.iter().map(|one| group_number(one, accounts)).collect::<Result<_, _>>()?)
+                let number = |one| group_number(one, accounts, "--groups ");
+                Some(list.iter().map(number).collect::<Result<_, _>>()?)
             }
             (None, Some(user), _, Some(gid)) => Some(accounts.groups_of(&user.name, gid)),
             (None, None, Some(_), Some(gid)) => Some(vec![gid]),
@@ -120,17 +132,20 @@ impl Asked {
     }
 }
 
-fn group_number(who: &Who, accounts: &Accounts) -> Result<u32, Error> {
+fn group_number(who: &Who, accounts: &Accounts, option: &str) -> Result<u32, Error> {
     match who {
         Who::Number(gid) => Ok(*gid),
-        Who::Name(name) => accounts.group(name).map(|group| group.gid).ok_or_else(|| unknown("group", name)),
+        Who::Name(name) => {
+            let group = accounts.group(name).ok_or_else(|| unknown("group", name, option))?;
+            Ok(group.gid)
+        }
     }
 }
 
-fn unknown(what: &str, name: &[u8]) -> Error {
-    let (file, option) = if what == "user" { ("/etc/passwd", "--user") } else { ("/etc/group", "--gid") };
+fn unknown(what: &str, name: &[u8], option: &str) -> Error {
+    let file = if what == "user" { "/etc/passwd" } else { "/etc/group" };
     let name = printable(name);
-    Error::new(format!("no {what} is called {name} in {file}")).option(format!("{option} {name}")).try_this(
+    Error::new(format!("no {what} is called {name} in {file}")).option(format!("{option}{name}")).try_this(
         format!(
             "its number: {} {name} tells it where LDAP or the like knows it",
             match what {
@@ -179,6 +194,7 @@ mod tests {
         Asked {
             user: Some(who(user)),
             group: group.map(who),
+            group_of_user: false,
             groups: groups.map(|list| list.iter().map(|word| who(word)).collect()),
             keep_env: false,
         }
@@ -207,7 +223,12 @@ mod tests {
         let message = |asked: Asked| asked.resolve(&accounts()).unwrap_err().to_string();
         assert!(message(asked("7", None, None)).contains("--user 7:GROUP"));
         assert!(message(asked("wwww", None, None)).contains("no user is called wwww in /etc/passwd"));
-        assert!(message(asked("www", Some("x"), None)).contains("no group is called x in /etc/group"));
+        assert!(
+            message(asked("www", Some("x"), None)).contains("--gid x: no group is called x in /etc/group")
+        );
+        assert!(message(asked("www", None, Some(&["x"]))).contains("--groups x: no group"));
+        let of_user = Asked { group_of_user: true, ..asked("www", Some("x"), None) };
+        assert!(message(of_user).contains("--user www:x: no group"));
         let found = asked("7", Some("8"), None).resolve(&accounts()).unwrap();
         assert_eq!((found.uid, found.gid, found.groups), (Some(7), Some(8), Some(vec![8])));
         assert!(who(b"4294967295").is_err() && who(b"").is_err() && who(b"a:b").is_err());

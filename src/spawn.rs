@@ -275,6 +275,14 @@ fn exec_error(plan: &Plan, errno: Errno) -> Error {
     let class =
         if matches!(errno, Errno::ENOENT | Errno::ENOTDIR) { Class::NotFound } else { Class::NotExecutable };
     let error = Error::new(format!("cannot execute {name:?}")).errno(errno).class(class);
+    if let (Errno::ENOENT, Some(root)) = (errno, &plan.birth.root) {
+        // What is there on the host tells nothing of the command's root.
+        let root = printable(root.as_os_str().as_bytes());
+        let place = if plan.searches_path() { "in PATH, " } else { "" };
+        return Error::new(format!("{name:?} was not found {place}in the root {root}"))
+            .class(class)
+            .try_this("where it is there: what it needs to start is not (a script's interpreter, or the program's loader and libraries)");
+    }
     let candidates = plan.exec().map_or(&[][..], |exec| &exec.candidates);
     // One of them is there: then it is not the file that was not found.
     let there = candidates

@@ -129,10 +129,16 @@ fn way_out(step: &CageStep, new: Set, errno: Errno) -> Option<&'static str> {
             "the processors have no such share left for deadlines (kernel.sched_rt_runtime_us): ask for less"
         }
         (CageStep::Process(super::process::Setting::Deadline(_)), Errno::EPERM) => {
-            "only root may, and only where the command may run on all processors (no --cpus, no cpuset around us)"
+            "only root may, and only where the command may run on all processors (no --cpuset, and none around us)"
         }
         (CageStep::Process(super::process::Setting::Rlimit(..)), Errno::EPERM) => {
             "only root may go above the caller's own hard limit (ulimit -aH)"
+        }
+        (CageStep::Process(super::process::Setting::Sched(..)), Errno::EPERM) => {
+            "only root of the machine itself may, or whom it allows it (ulimit -r): a user namespace does not help"
+        }
+        (CageStep::Process(super::process::Setting::Ionice(..)), Errno::EPERM) => {
+            "only root of the machine itself may: a user namespace does not help"
         }
         (CageStep::Return(_), Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES) => {
             "a mount of this run hides where you are: say --chdir DIR, or run it from elsewhere"
@@ -146,7 +152,22 @@ fn way_out(step: &CageStep, new: Set, errno: Errno) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::process::{Setting, ionice, sched};
     use super::*;
+
+    #[test]
+    fn what_a_user_namespace_gives_no_right_to_is_not_sought_there() {
+        let hint = |word: Result<Setting, String>| {
+            let step = CageStep::Process(word.unwrap());
+            of_step(&step, Set::default(), Errno::EPERM).way_out.unwrap()
+        };
+        for word in [sched("fifo:1"), ionice("realtime:0")] {
+            let said = hint(word);
+            assert!(said.contains("a user namespace does not help") && !said.contains("--unshare"), "{said}");
+        }
+        // An option that there is.
+        assert!(hint(sched("deadline:1ms:10ms")).contains("no --cpuset"));
+    }
 
     #[test]
     fn the_switch_that_forbids_is_named() {

@@ -56,6 +56,7 @@ pub(super) static ROWS: &[Opt] = &[
             let group = parts.next().map(identity::who).transpose()?;
             let asked = &mut args.privileges.identity;
             asked.user = Some(user);
+            asked.group_of_user |= group.is_some();
             asked.group = group.or(asked.group.take());
             Ok(())
         },
@@ -67,6 +68,7 @@ pub(super) static ROWS: &[Opt] = &[
         "Run as this group (with capcon also --group)",
         |args, value| {
             args.privileges.identity.group = Some(identity::who(value.as_bytes())?);
+            args.privileges.identity.group_of_user = false;
             Ok(())
         },
     ),

@@ -16,6 +16,13 @@ pub(super) fn root_is_all_there_is() {
     let out = rcon(["--root", "/nonexistent", "--", "true"]).run();
     assert_eq!(out.shell_status(), 125, "{out}");
     assert!(out.stderr.starts_with("rcon: --root: cannot take /nonexistent as the new root"), "{out}");
+    // What the host has is not what the root has.
+    for (command, place) in [("/usr/bin/env", ""), ("env", "in PATH, ")] {
+        let out = rcon(["--root"]).args([root.path()]).args(["--", command]).run();
+        let said = format!("{command:?} was not found {place}in the root");
+        assert!(out.shell_status() == 127 && out.stderr.contains(&said), "{out}");
+        assert!(!out.stderr.contains("names is not there"), "{out}");
+    }
     // A root whose name is a link elsewhere is that elsewhere.
     let link = tempfile::tempdir().expect("temporary directory");
     symlink(root.path(), link.path().join("to")).expect("link");
