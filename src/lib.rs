@@ -55,6 +55,7 @@ use cli::{Args, Format, Request};
 use error::Error;
 use guardian::{Keeper, Line};
 use host::Host;
+use nix::errno::Errno;
 use sys::signals::Signals;
 
 /// The whole life of the program; returns the exit status.
@@ -120,7 +121,7 @@ fn wrap(line: &Line) -> Result<i32, Error> {
     match line.parse()? {
         Request::Run(args) => run(&args, line, early),
         Request::Print(text) => {
-            print(&text);
+            print(&text)?;
             Ok(0)
         }
     }
@@ -163,7 +164,7 @@ fn tell(report: &report::Report, args: &Args) -> bool {
 
 fn live(args: &Args, line: &Line, early: Option<(Keeper, Signals)>) -> Result<i32, Error> {
     if let Some(show) = args.privileges.show {
-        print(&privileges::show::show(show)?);
+        print(&privileges::show::show(show)?)?;
         return Ok(0);
     }
     let imaged;
@@ -209,8 +210,8 @@ fn explain(args: &Args, host: &Host, format: Format) -> Result<i32, Error> {
     let lenient = Args { best_effort: true, ..args.clone() };
     let plan = plan::plan(&lenient, host)?;
     match format {
-        Format::Text => print(&explain::text(&plan, host)),
-        Format::Json => print(&format!("{:#}\n", explain::json(&plan, host))),
+        Format::Text => print(&explain::text(&plan, host))?,
+        Format::Json => print(&format!("{:#}\n", explain::json(&plan, host)))?,
     }
     Ok(if plan.waived.is_empty() || args.best_effort { 0 } else { 125 })
 }
@@ -220,7 +221,7 @@ fn subcommand(sub: &commands::Sub, words: &[OsString]) -> Result<i32, Error> {
     match command.try_get_matches_from(words) {
         Ok(matches) => (sub.run)(&matches),
         Err(error) if !error.use_stderr() => {
-            print(&error.to_string());
+            print(&error.to_string())?;
             Ok(0)
         }
         Err(error) => Err(cli::refusal(&error)),
@@ -234,8 +235,16 @@ pub(crate) fn say(message: &str) {
 }
 
 /// What was asked for, on standard output; a reader that has gone has had enough.
-pub(crate) fn print(text: &str) {
+///
+/// # Errors
+/// It cannot be written, as on a full disk: half of an answer is none.
+pub(crate) fn print(text: &str) -> Result<(), Error> {
     let mut out = std::io::stdout();
-    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    drop(written);
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            let errno = Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
+            Err(Error::new("cannot write to standard output").errno(errno))
+        }
+        _ => Ok(()),
+    }
 }

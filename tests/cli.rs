@@ -292,6 +292,33 @@ fn profiles_and_what_stands_on_top_of_them() {
 }
 
 #[test]
+fn what_cannot_be_written_is_no_success() {
+    for line in [
+        "--explain -- true",
+        "--explain=json -- true",
+        "--help",
+        "--show",
+        "ls",
+        "ls --help",
+        "ls --format json",
+        "man",
+        "completions bash",
+        "report-schema",
+    ] {
+        let output = sh(&format!("$RCON {line} >/dev/full"));
+        assert_eq!(status(&output), 125, "{line}: {}", err(&output));
+        assert!(err(&output).contains("cannot write to standard output: No space left"), "{}", err(&output));
+        // A reader that has gone has had enough, also where no signal says so.
+        let (reader, writer) = std::io::pipe().expect("pipe");
+        drop(reader);
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("trap '' PIPE; exec $RCON {line}")]).env("RCON", RCON).stdout(writer);
+        let output = command.output().expect("sh");
+        assert_eq!((status(&output), err(&output).as_str()), (0, ""), "{line}");
+    }
+}
+
+#[test]
 fn streams_and_descriptors_are_the_commands_own() {
     same("printf 'a\\0b\\377' | $WRAP cat; printf x | $WRAP sh -c 'cat >&2; exit 3'");
     // Passed on purpose, and nothing more: what `ls` opens itself comes last.

@@ -48,7 +48,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<i32, Error> {
     crate::print(&match matches.get_one::<String>("format").map(String::as_str) {
         Some("json") => format!("{:#}\n", view.json()),
         _ => view.text(),
-    });
+    })?;
     Ok(i32::from(!view.whole.works))
 }
 

@@ -34,12 +34,13 @@ pub(super) fn command() -> Command {
 
 pub(super) fn run(matches: &ArgMatches) -> Result<i32, Error> {
     let sweep = Sweep { kill: matches.get_flag("kill"), dry: matches.get_flag("dry-run") };
+    let mut told = true;
     for name in crate::learn::sweep(sweep.dry) {
         let done = if sweep.dry { "would remove" } else { "removed" };
-        crate::print(&format!("{done} tracing instance {name}\n"));
+        told &= tell(&format!("{done} tracing instance {name}\n"));
     }
     let layout = layout()?;
-    let mut status = 0;
+    let mut status = i32::from(!told);
     let v1 = layout.v1.iter().map(|hierarchy| (hierarchy, Version::V1));
     for (hierarchy, version) in v1.chain(layout.v2.iter().map(|hierarchy| (hierarchy, Version::V2))) {
         if let Ok(root) = open_dir(&hierarchy.mount)
@@ -58,7 +59,7 @@ struct Sweep {
 }
 
 impl Sweep {
-    /// Looks through a group and all below it. `false`: something stale could not be removed.
+    /// Looks through a group and all below it. `false`: something stale could not be removed, or not be told.
     fn below(self, dir: BorrowedFd, path: &Path, version: Version) -> bool {
         let mut clean = true;
         for name in crate::cgroup::children(dir) {
@@ -94,22 +95,25 @@ impl Sweep {
             return false;
         }
         if self.dry {
-            crate::print(&format!("would remove {shown}\n"));
-            return true;
+            return tell(&format!("would remove {shown}\n"));
         }
         for _ in 0..200 {
             if held {
                 kill_tree(dir, version);
             }
             if remove_tree(parent, name) {
-                crate::print(&format!("removed {shown}\n"));
-                return true;
+                return tell(&format!("removed {shown}\n"));
             }
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
         crate::say(&format!("rcon: {shown} could not be removed"));
         false
     }
+}
+
+/// Says what was done. That it cannot be heard is no reason to leave the rest undone. `false`: it cannot.
+fn tell(line: &str) -> bool {
+    crate::print(line).map_err(|error| crate::say(&error.to_string())).is_ok()
 }
 
 fn holds_processes(dir: BorrowedFd) -> bool {

@@ -42,7 +42,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<i32, Error> {
         let lines = if others == 1 { "1 line is".to_owned() } else { format!("{others} lines are") };
         crate::say(&format!("rcon: {lines} no report and left out"));
     }
-    crate::print(&table(&runs));
+    crate::print(&table(&runs))?;
     Ok(0)
 }
 

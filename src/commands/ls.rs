@@ -35,7 +35,7 @@ pub(super) fn command() -> Command {
 pub(super) fn run(matches: &ArgMatches) -> Result<i32, Error> {
     if matches.get_flag("quiet") {
         let names: Vec<String> = find()?.iter().map(|run| run.shown() + "\n").collect();
-        crate::print(&names.concat());
+        crate::print(&names.concat())?;
         return Ok(0);
     }
     let format = matches.get_one::<String>("format").map(String::as_str);
@@ -46,11 +46,11 @@ pub(super) fn run(matches: &ArgMatches) -> Result<i32, Error> {
     let rates = template.as_ref().is_none_or(|template| template.needs_rates());
     let rows = rows(rates)?;
     match (format, template) {
-        (Some("json"), _) => crate::print(&format!("{:#}\n", json(&rows))),
+        (Some("json"), _) => crate::print(&format!("{:#}\n", json(&rows)))?,
         (_, Some(template)) => {
-            crate::print(&rows.iter().map(|row| template.fill(row)).collect::<String>());
+            crate::print(&rows.iter().map(|row| template.fill(row)).collect::<String>())?;
         }
-        _ => crate::print(&table(&rows, width())),
+        _ => crate::print(&table(&rows, width()))?,
     }
     Ok(0)
 }

@@ -41,7 +41,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<i32, Error> {
         let width = matches.get_one::<u16>("width").map_or_else(columns, |width| usize::from(*width));
         terminal::draw(&record, terminal::Style { width, unicode: knows_unicode() })
     };
-    crate::print(&text);
+    crate::print(&text)?;
     Ok(0)
 }
 

@@ -34,7 +34,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<i32, Error> {
         Some(("check", matches)) => Ok(check(&words(matches))),
         _ => {
             for (name, path) in profile::all() {
-                crate::print(&format!("{name}\t{}\n", printable(path.as_os_str().as_encoded_bytes())));
+                crate::print(&format!("{name}\t{}\n", printable(path.as_os_str().as_encoded_bytes())))?;
             }
             Ok(0)
         }
@@ -52,7 +52,7 @@ fn show(words: &[OsString]) -> Result<i32, Error> {
         .collect::<Result<Vec<_>, _>>()?;
     let entries = profile::load(&names, false)?;
     for entry in &entries {
-        crate::print(&format!("{:<40} # {}\n", entry.spelled(), entry.origin));
+        crate::print(&format!("{:<40} # {}\n", entry.spelled(), entry.origin))?;
     }
     profile::applied(&entries, crate::cli::Args::default()).map(|_| 0)
 }

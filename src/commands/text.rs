@@ -25,8 +25,8 @@ const COMPLETIONS: [(&str, &[&[u8]]); 3] =
 
 const PAGES: [(&str, &[u8]); 3] = [("rcon", &RCON_1), ("capcon", &CAPCON_1), ("profile", &PROFILE_5)];
 
-fn put(text: &[u8]) {
-    crate::print(&String::from_utf8_lossy(text));
+fn put(text: &[u8]) -> Result<(), Error> {
+    crate::print(&String::from_utf8_lossy(text))
 }
 
 pub(super) fn completions_command() -> Command {
@@ -41,7 +41,7 @@ pub(super) fn completions_command() -> Command {
 pub(super) fn completions(matches: &ArgMatches) -> Result<i32, Error> {
     let shell = matches.get_one::<String>("SHELL");
     for (_, texts) in COMPLETIONS.iter().filter(|(name, _)| Some(*name) == shell.map(String::as_str)) {
-        texts.iter().for_each(|text| put(text));
+        texts.iter().try_for_each(|text| put(text))?;
     }
     Ok(0)
 }
@@ -57,8 +57,8 @@ pub(super) fn man_command() -> Command {
 
 pub(super) fn man(matches: &ArgMatches) -> Result<i32, Error> {
     let page = matches.get_one::<String>("PAGE");
-    PAGES.iter().filter(|(name, _)| Some(*name) == page.map(String::as_str)).for_each(|(_, text)| put(text));
-    Ok(0)
+    let asked = PAGES.iter().find(|(name, _)| Some(*name) == page.map(String::as_str));
+    asked.map_or(Ok(0), |(_, text)| put(text).map(|()| 0))
 }
 
 pub(super) fn schema_command() -> Command {
@@ -66,6 +66,5 @@ pub(super) fn schema_command() -> Command {
 }
 
 pub(super) fn schema(_: &ArgMatches) -> Result<i32, Error> {
-    put(&SCHEMA);
-    Ok(0)
+    put(&SCHEMA).map(|()| 0)
 }

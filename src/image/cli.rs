@@ -149,7 +149,7 @@ fn run_unpack(matches: &ArgMatches) -> Result<i32, Error> {
     }
     // The name of a release is news; the name of a directory is what the user said.
     if options.deploy {
-        crate::print(&format!("{}\n", printable(report.root.as_os_str().as_bytes())));
+        crate::print(&format!("{}\n", printable(report.root.as_os_str().as_bytes())))?;
     }
     Ok(0)
 }
