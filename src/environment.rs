@@ -171,7 +171,7 @@ mod tests {
             (vec![named.clone(), Change::OnTop, file.clone()], c"A=file"),
             (vec![file.clone(), Change::OnTop, named.clone()], c"A=named"),
         ] {
-            let all = expanded(&said, &[filed.clone()]);
+            let all = expanded(&said, std::slice::from_ref(&filed));
             assert_eq!(changed(&[], &[], &all), [wins.to_owned()], "{said:?}");
         }
         let all = expanded(&[Change::Unset("A".into()), file], &[filed]);
