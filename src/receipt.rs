@@ -164,13 +164,18 @@ impl std::str::FromStr for SignalNumber {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         const EXAMPLE: &str = "give a signal such as TERM, INT, RTMIN+3 or 15 (kill -l lists them)";
+        let from = |base: i32, offset: &str| {
+            let offset = if offset.is_empty() { Ok(0) } else { offset.parse::<i32>() };
+            offset.ok().and_then(|offset| base.checked_add(offset)).ok_or_else(|| EXAMPLE.to_owned())
+        };
         let upper = text.to_ascii_uppercase();
         let name = upper.strip_prefix("SIG").unwrap_or(&upper);
         let number = if let Ok(number) = name.parse::<i32>() {
             number
         } else if let Some(offset) = name.strip_prefix("RTMIN") {
-            let offset = if offset.is_empty() { Ok(0) } else { offset.parse::<i32>() };
-            libc::SIGRTMIN() + offset.map_err(|_| EXAMPLE.to_owned())?
+            from(libc::SIGRTMIN(), offset)?
+        } else if let Some(offset) = name.strip_prefix("RTMAX") {
+            from(libc::SIGRTMAX(), offset)?
         } else {
             let signal: nix::sys::signal::Signal =
                 format!("SIG{name}").parse().map_err(|_| EXAMPLE.to_owned())?;
@@ -281,7 +286,8 @@ mod tests {
         assert_eq!(number("sigint"), Ok(2));
         assert_eq!(number("9"), Ok(9));
         assert_eq!(number("RTMIN+3"), Ok(37));
-        for wrong in ["", "0", "-1", "65", "TERMINATE", "RTMIN+x", "RTMIN+99"] {
+        assert_eq!((number("RTMAX"), number("SIGRTMAX-14")), (Ok(64), Ok(50)));
+        for wrong in ["", "0", "-1", "65", "TERMINATE", "RTMIN+x", "RTMIN+99", "RTMAX+1"] {
             assert!(number(wrong).is_err(), "{wrong}");
         }
         assert_eq!((signal_name(15), signal_name(37)), ("TERM".to_owned(), "37".to_owned()));

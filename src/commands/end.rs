@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use clap::{Arg, ArgMatches, Command};
 use nix::errno::Errno;
-use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use super::freeze::Frozen;
 use crate::cgroup::{kill_tree, remove_tree};
 use crate::error::Error;
+use crate::receipt::SignalNumber;
 use crate::runs::{self, Run, Watched, process, until_released};
 
 /// How long the end is waited for.
@@ -31,16 +31,8 @@ pub(super) fn command() -> Command {
         )
 }
 
-/// `TERM`, `SIGTERM`, `term`, `15`.
 fn signal(text: &str) -> Result<i32, String> {
-    if let Ok(number) = text.parse::<i32>() {
-        return if (1..=64).contains(&number) { Ok(number) } else { Err("signals are 1 to 64".to_owned()) };
-    }
-    let name = text.to_ascii_uppercase();
-    let name = if name.starts_with("SIG") { name } else { format!("SIG{name}") };
-    name.parse::<Signal>()
-        .map(|signal| signal as i32)
-        .map_err(|_| "there is no such signal (kill -l lists them)".to_owned())
+    text.parse().map(|SignalNumber(number)| number)
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Result<i32, Error> {
