@@ -14,9 +14,8 @@ use nix::{
 };
 use std::{
     fs::{self, File, OpenOptions},
-    io,
-    os::{fd::AsRawFd, unix::fs::OpenOptionsExt},
-    path::{Path, PathBuf},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
     process::Command,
     sync::{Arc, Mutex},
     thread,
@@ -35,21 +34,25 @@ const MOUNTS: &[(&str, &str, &str)] = &[
     ("securityfs", "/sys/kernel/security", ""),
 ];
 
-/// The one of them below which a project may be, and be carried to.
+/// Where nothing is mounted if a project has been carried there: the root is a tmpfs as well.
 const CARRIED: &str = "/tmp";
+
+fn is_used(directory: &str) -> bool {
+    fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_some())
+}
 
 pub(super) fn main() -> ! {
     if let Err(error) = leave_rootfs() {
         println!("lab: a root of our own: {error}");
     }
     for (kind, place, options) in MOUNTS {
-        let mounted = fs::create_dir_all(place).map_err(|error| error.to_string()).and_then(|()| {
-            let carried = if *place == CARRIED { entries(place)? } else { Vec::new() };
+        if *place == CARRIED && is_used(place) {
+            continue;
+        }
+        if let Err(error) = fs::create_dir_all(place).map_err(|error| error.to_string()).and_then(|()| {
             mount(Some(*kind), *place, Some(*kind), MsFlags::empty(), Some(*options))
-                .map_err(|error| error.to_string())?;
-            carried.iter().try_for_each(show_again)
-        });
-        if let Err(error) = mounted {
+                .map_err(|error| error.to_string())
+        }) {
             println!("lab: {kind} on {place}: {error}");
         }
     }
@@ -69,26 +72,6 @@ pub(super) fn main() -> ! {
         sink.send(Message::Trouble(trouble));
     }
     power_off()
-}
-
-/// What is in this directory, held open.
-fn entries(directory: &str) -> Result<Vec<(PathBuf, File)>> {
-    let open = |path: PathBuf| {
-        let file =
-            OpenOptions::new().read(true).custom_flags(nix::fcntl::OFlag::O_PATH.bits()).open(&path)?;
-        Ok((path, file))
-    };
-    fs::read_dir(directory)
-        .and_then(|all| all.map(|entry| open(entry?.path())).collect())
-        .map_err(|error: io::Error| format!("{directory}: {error}"))
-}
-
-/// What a mount has hidden, at its path once more.
-fn show_again((path, file): &(PathBuf, File)) -> Result<()> {
-    let hidden = format!("/proc/self/fd/{}", file.as_raw_fd());
-    fs::create_dir(path).map_err(|error| error.to_string())?;
-    mount(Some(hidden.as_str()), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
-        .map_err(|error| format!("bind {}: {error}", path.display()))
 }
 
 /// The kernel's first file system cannot be pivoted away from (pivot_root(2)), which a container's root must be:

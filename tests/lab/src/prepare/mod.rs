@@ -13,7 +13,7 @@ use std::{
     process::Command,
 };
 
-/// Where the guests' own mounts hide what is carried to them; what they hide in /tmp is shown again.
+/// Where the guests' own mounts hide what is carried to them. (Over what is carried to /tmp nothing is mounted.)
 const HIDDEN: [&str; 4] = ["/dev", "/proc", "/run", "/sys"];
 
 /// Where everything is.
