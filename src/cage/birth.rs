@@ -219,10 +219,9 @@ fn scratch(place: &Path, name: &str, birth: &Birth) -> Result<Scratch, Error> {
             other => other,
         };
     // Who mounts the overlay has to reach and write them.
-    if let Some(maps) = birth.maps.as_ref().filter(|maps| maps.become_zero) {
-        let root = Some(Uid::from_raw(maps.outside(0)));
+    let root = birth.maps.as_ref().filter(|maps| maps.become_zero).map(|maps| Uid::from_raw(maps.outside(0)));
+    if root.is_some() {
         own("work", root, None).and_then(|()| own("upper", root, None)).map_err(fail)?;
-        fchown(&scratch.dir, root, None).map_err(fail)?;
     }
     if let Some(stat) = birth.root.as_ref().and_then(|root| nix::sys::stat::stat(root).ok()) {
         // An owner that does not exist inside could not write there either.
@@ -231,6 +230,10 @@ fn scratch(place: &Path, name: &str, birth: &Birth) -> Result<Scratch, Error> {
         }
         let mode = Mode::from_bits_truncate(stat.st_mode & 0o7777);
         fchmodat(&scratch.dir, "upper", mode, FchmodatFlags::FollowSymlink).map_err(fail)?;
+    }
+    if root.is_some() {
+        // Last: from here on another user may exchange what is in it.
+        fchown(&scratch.dir, root, None).map_err(fail)?;
     }
     Ok(scratch)
 }
