@@ -6,6 +6,9 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
+
 use super::wire::{Call, Garbled, Kind, Message, Writer, length};
 
 /// How long an answer may take, as D-Bus libraries have it. systemd answers in milliseconds, or is busy.
@@ -18,6 +21,8 @@ pub struct Socket {
     pub path: PathBuf,
     /// systemd's own, as systemctl and systemd-run use: there is no bus in between.
     pub direct: bool,
+    /// Whose it must be: what lies in a user's directory may be a link to another one's.
+    pub owner: Option<u32>,
 }
 
 /// An open connection.
@@ -67,6 +72,11 @@ impl Bus {
     /// Nobody listens, or not to us.
     pub fn connect(socket: &Socket, user: u32) -> Result<Self, Trouble> {
         let mut stream = UnixStream::connect(Path::new(&socket.path))?;
+        if let Some(owner) = socket.owner
+            && getsockopt(&stream, PeerCredentials).map(|peer| peer.uid()) != Ok(owner)
+        {
+            return Err(Trouble::Silent(format!("{} is not user {owner}'s", socket.path.display())));
+        }
         stream.set_write_timeout(Some(PATIENCE))?;
         stream.set_read_timeout(Some(PATIENCE))?;
         // EXTERNAL: the kernel has told who we are (D-Bus Specification, "Authentication Protocol"). The number is

@@ -138,7 +138,7 @@ fn sockets(of: Option<u32>, caller: u32) -> [Socket; 2] {
     } else {
         ("/run/dbus/system_bus_socket".into(), "/run/systemd/private".into())
     };
-    [Socket { path: own, direct: true }, Socket { path: bus, direct: false }]
+    [Socket { path: own, direct: true, owner: of }, Socket { path: bus, direct: false, owner: of }]
 }
 
 /// The connection (to a user's systemd or not) over which was asked what the plan needs, kept for the scope that it
