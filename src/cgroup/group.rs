@@ -150,10 +150,10 @@ impl Group {
             if result == Err(Errno::ENOENT)
                 && self.plan.version == Version::V2
                 && !self.plan.controllers.is_empty()
-                && !self.is_passed_on(write.controller)
-                && self.enable(&[write.controller]).is_ok()
+                && (self.is_passed_on(write.controller) || self.enable(&[write.controller]).is_ok())
             {
-                // Somebody took the controller back from the parent between our look and our lock.
+                // Somebody took the controller back from the parent between our look and our lock, and somebody else
+                // may have passed it on again since. From the lock on nobody takes it.
                 result = write_at(self.dir.as_fd(), file, value);
             }
             match result {
