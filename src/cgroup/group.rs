@@ -194,7 +194,9 @@ impl Group {
     /// Does the parent pass it on? What this kernel lacks is no reason to do so, and to take it back from whoever did.
     fn is_passed_on(&self, controller: Controller) -> bool {
         let passed_on = read_at(self.parent.as_fd(), "cgroup.subtree_control").unwrap_or_default();
+        // The file says so before it is done; who writes the same waits until it is.
         passed_on.split_whitespace().any(|name| name == controller.name())
+            && write_at(self.parent.as_fd(), "cgroup.subtree_control", &signed('+', &[controller])).is_ok()
     }
 
     /// Passes controllers on: all of them, or none.
