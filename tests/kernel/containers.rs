@@ -47,7 +47,6 @@ fn container(around: Run, crun: &[&str], args: &[OsString]) -> Output {
             mount("proc", "/proc", &[]),
             mount("sysfs", "/sys", &["nosuid", "noexec", "nodev"]),
             mount("cgroup", "/sys/fs/cgroup", &["nosuid", "noexec", "nodev", "rw"]),
-            mount("tmpfs", "/tmp", &["mode=1777"]),
         ],
         "linux": {
             "namespaces": (["pid", "mount", "ipc", "uts", "cgroup"].map(|kind| serde_json::json!({"type": kind}))),

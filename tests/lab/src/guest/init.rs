@@ -13,8 +13,8 @@ use nix::{
     unistd::{chdir, chroot},
 };
 use std::{
-    fs::{self, File, OpenOptions},
-    os::unix::fs::OpenOptionsExt,
+    fs::{self, File, OpenOptions, Permissions},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::Path,
     process::Command,
     sync::{Arc, Mutex},
@@ -34,7 +34,7 @@ const MOUNTS: &[(&str, &str, &str)] = &[
     ("securityfs", "/sys/kernel/security", ""),
 ];
 
-/// Where nothing is mounted if a project has been carried there: the root is a tmpfs as well.
+/// Where nothing is mounted if a project has been carried there: the root is a tmpfs as well, and has the room of both.
 const CARRIED: &str = "/tmp";
 
 fn is_used(directory: &str) -> bool {
@@ -47,6 +47,13 @@ pub(super) fn main() -> ! {
     }
     for (kind, place, options) in MOUNTS {
         if *place == CARRIED && is_used(place) {
+            let none = None::<&str>;
+            let room = mount(none, "/", none, MsFlags::MS_REMOUNT, Some("size=90%")).map_err(Into::into);
+            // The project's path was made with the mode of any other directory.
+            let mode = || fs::set_permissions(place, Permissions::from_mode(0o1777));
+            if let Err(error) = room.and_then(|()| mode()) {
+                println!("lab: room for all in {place}: {error}");
+            }
             continue;
         }
         if let Err(error) = fs::create_dir_all(place).map_err(|error| error.to_string()).and_then(|()| {
