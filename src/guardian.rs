@@ -114,6 +114,9 @@ pub struct Keeper {
 /// The keeper's name: nothing that `pkill rcon` or `killall rcon` would meet.
 pub const KEEPER: &CStr = c"keeper";
 
+/// Who has not died by then may be frozen, which takes some reading to see.
+const FREE: Duration = Duration::from_millis(20);
+
 /// How long the front tries to end what a dead keeper left.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -413,7 +416,9 @@ impl Front<'_> {
             left.retain(|pid| !self.strangers.contains(pid));
             for pid in &left {
                 end(*pid);
-                thaw(*pid);
+                if start.elapsed() > FREE {
+                    thaw(*pid);
+                }
             }
             while let Ok(Some(_)) = sys::reap() {}
             if left.is_empty() && swept {

@@ -135,6 +135,7 @@ impl Speaker {
             // A name in the abstract space has no owner and no mode.
             let known = come.user.is_some_and(|user| self.relay.speakers.contains(&user));
             if self.relay.inside || known {
+                // The kernel gives no more than there is room for.
                 let text = buffer.get(..come.length).unwrap_or_default();
                 self.say(text, &come.fds, come.cut);
             }
@@ -210,7 +211,7 @@ impl Mouth {
     pub fn speak(&self) {
         let mut buffer = [0_u8; 8192];
         while let Ok(come) = message::receive(self.from.as_fd(), &mut buffer) {
-            // Only barriers have descriptors here.
+            // Only barriers have descriptors here. (The length is that of what is in the buffer.)
             if come.cut {
                 lost(&self.manager, CUT);
             } else if let Err(errno) = self.say(buffer.get(..come.length).unwrap_or_default(), &come.fds) {

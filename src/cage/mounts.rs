@@ -201,17 +201,12 @@ impl<'a> Builder<'a> {
                 self.put(what, Path::new("/sys"), option)
             }
             Wanted::Mask(target) => self.put(What::Mask, target, option),
-            // overlayfs wants two layers. One alone, with nothing to write to, is what a read-only bind shows.
-            Wanted::Overlay { lowers, target, upper: None } if lowers.len() == 1 => {
-                let slot = self.take(
-                    lowers.first().map_or(Path::new(""), |lower| lower),
-                    Access::ReadOnly,
-                    false,
-                    option,
-                )?;
-                self.put(What::Tree(slot), target, option)
-            }
             Wanted::Overlay { lowers, target, upper } => {
+                if let ([alone], None) = (lowers.as_slice(), upper) {
+                    // overlayfs wants two layers. One, with nothing to write to, is what a read-only bind shows.
+                    let slot = self.take(alone, Access::ReadOnly, false, option)?;
+                    return self.put(What::Tree(slot), target, option);
+                }
                 let lowers =
                     lowers.iter().map(|path| self.layer(path, option)).collect::<Result<Vec<_>, _>>()?;
                 let upper = match upper {

@@ -193,10 +193,11 @@ impl Group {
 
     /// Does the parent pass it on? What this kernel lacks is no reason to do so, and to take it back from whoever did.
     fn is_passed_on(&self, controller: Controller) -> bool {
+        // Where that cannot be read, to pass it on will be refused too, or is right.
         let passed_on = read_at(self.parent.as_fd(), "cgroup.subtree_control").unwrap_or_default();
         // The file says so before it is done; who writes the same waits until it is.
         passed_on.split_whitespace().any(|name| name == controller.name())
-            && write_at(self.parent.as_fd(), "cgroup.subtree_control", &signed('+', &[controller])).is_ok()
+            && pass_on(self.parent.as_fd(), &[controller]).is_ok()
     }
 
     /// Passes controllers on: all of them, or none.
@@ -208,7 +209,7 @@ impl Group {
             let noted = crate::sys::xattr::set(parent, &mark(*controller), b"1");
             debug_assert!(noted != Err(Errno::EBADF));
         }
-        if let Err(errno) = write_at(parent, "cgroup.subtree_control", &signed('+', controllers)) {
+        if let Err(errno) = pass_on(parent, controllers) {
             controllers.iter().for_each(|controller| forget(parent, *controller));
             return Err(errno);
         }
@@ -321,6 +322,14 @@ pub(crate) fn take_back(parent: BorrowedFd, enabled: &mut Vec<Controller>, excep
         }
         forget(parent, controller);
     }
+}
+
+/// Passes controllers on to the groups below.
+///
+/// # Errors
+/// The kernel's answer; none is passed on then.
+pub(crate) fn pass_on(parent: BorrowedFd, controllers: &[Controller]) -> Result<(), Errno> {
+    write_at(parent, "cgroup.subtree_control", &signed('+', controllers))
 }
 
 /// As `cgroup.subtree_control` takes them: `+cpu +memory`.

@@ -26,7 +26,7 @@ use crate::live::Transaction;
 use crate::plan::GroupPlan;
 use claim::is_alive;
 use group::Group;
-pub(crate) use group::take_back;
+pub(crate) use group::{pass_on, take_back};
 pub use tree::{children, is_abandoned, kill_tree, processes, processes_of, remove_tree, thaw};
 pub(crate) use trouble::write_hint;
 

@@ -3,7 +3,6 @@
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::dir::{Dir, Type};
@@ -13,7 +12,6 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::{Mode, fstat};
 use nix::unistd::{Pid, UnlinkatFlags, unlinkat};
 
-use super::layout::Layout;
 use super::{open_child, write_at};
 use crate::limits::{Controller, Version};
 use crate::runs::held::held_in;
@@ -108,8 +106,8 @@ pub fn kill_tree(dir: BorrowedFd, version: Version) -> bool {
 
 /// Lets a process go on that is in a group which `rcon freeze` has made on v1 and frozen: there SIGKILL waits for it.
 pub fn thaw(pid: Pid) {
-    let read = |path: &str| crate::files::read(Path::new(path)).unwrap_or_default();
-    let layout = Layout::parse(&read("/proc/self/mountinfo"), &read(&format!("/proc/{pid}/cgroup")));
+    // Who has ended needs it no more.
+    let Ok(layout) = crate::runs::layout_of(pid) else { return };
     let Some(Ok(path)) = layout.v1_of(Controller::Freezer).map(|hierarchy| &hierarchy.own) else { return };
     let Ok(dir) = super::open_dir(path) else { return };
     if let (Some(name), Ok(stat)) = (path.file_name(), fstat(&dir))

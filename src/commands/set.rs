@@ -13,7 +13,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use nix::errno::Errno;
 
 use crate::cgroup::layout::Layout;
-use crate::cgroup::{Groups, open_dir, read_at, take_back, write_at};
+use crate::cgroup::{Groups, open_dir, pass_on, read_at, take_back, write_at};
 use crate::cli::{self, Args, options::Apply};
 use crate::error::Error;
 use crate::host::Host;
@@ -235,7 +235,7 @@ fn enable(
             if enabled.contains(&controller) {
                 return Ok(());
             }
-            pass_on(parent.as_fd(), path, controller).map_err(|error| error.option(&one.spelled))?;
+            enable_below(parent.as_fd(), path, controller).map_err(|error| error.option(&one.spelled))?;
             enabled.push(controller);
             Ok(())
         })
@@ -257,9 +257,9 @@ fn enable(
 }
 
 /// Passes a controller on to the groups below; where that is a scope of systemd's, systemd is asked for it first.
-fn pass_on(parent: BorrowedFd, path: &Path, controller: Controller) -> Result<(), Error> {
+fn enable_below(parent: BorrowedFd, path: &Path, controller: Controller) -> Result<(), Error> {
     let name = controller.name();
-    let write = || write_at(parent, "cgroup.subtree_control", &format!("+{name}"));
+    let write = || pass_on(parent, &[controller]);
     let mut result = write();
     if result == Err(Errno::ENOENT) && path.extension().is_some_and(|kind| kind == "scope") {
         systemd::give(path, controller)?;

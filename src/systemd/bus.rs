@@ -206,6 +206,7 @@ impl Bus {
         let mut buffer = [0_u8; 4096];
         match self.stream.read(&mut buffer)? {
             0 => return Err(Trouble::Silent("it hung up".to_owned())),
+            // The kernel gives no more than there is room for.
             n => self.unread.extend(buffer.get(..n).unwrap_or_default()),
         }
         Ok(())

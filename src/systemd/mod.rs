@@ -179,29 +179,33 @@ fn words(trouble: &Trouble) -> String {
 /// # Errors
 /// systemd's; a controller that it does not know.
 pub fn give(scope: &Path, controller: Controller) -> Result<(), Error> {
-    // systemd's own unit files call a user's systemd so.
+    // systemd's own unit files call a user's systemd so, with a number; what has none is the system's, or nobody's, and
+    // the one that is asked then says that it knows no such unit.
     let of_user = |part: &OsStr| part.to_str()?.strip_prefix("user@")?.strip_suffix(".service")?.parse().ok();
     let user: Option<u32> = scope.iter().find_map(of_user);
+    // One that is no text is none of systemd's: it refuses the name.
     let unit = scope.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let cannot = |why: String| {
+        Error::new(format!("{unit} has not been given the {} controller: {why}", controller.name()))
+    };
+    let (property, is_weight) = match controller {
+        Controller::Cpu => ("CPUWeight", true),
+        Controller::Io => ("IOWeight", true),
+        Controller::Memory => ("MemoryAccounting", false),
+        Controller::Pids => ("TasksAccounting", false),
+        _ => {
+            return Err(cannot("it was not asked for when the run was started".to_owned())
+                .try_this("start the run with a limit of that kind"));
+        }
+    };
     let mut body = Writer::default();
     body.text(unit);
     // Not beyond the unit's life.
     body.truth(true);
-    let mut known = true;
-    body.array(8, |out| match controller {
-        Controller::Cpu => out.property("CPUWeight", "t", |out| out.long(100)),
-        Controller::Io => out.property("IOWeight", "t", |out| out.long(100)),
-        Controller::Memory => out.property("MemoryAccounting", "b", |out| out.truth(true)),
-        Controller::Pids => out.property("TasksAccounting", "b", |out| out.truth(true)),
-        _ => known = false,
+    body.array(8, |out| match is_weight {
+        true => out.property(property, "t", |out| out.long(100)),
+        false => out.property(property, "b", |out| out.truth(true)),
     });
-    let cannot = |why: String| {
-        Error::new(format!("{unit} has not been given the {} controller: {why}", controller.name()))
-    };
-    if !known {
-        return Err(cannot("it was not asked for when the run was started".to_owned())
-            .try_this("start the run with a limit of that kind"));
-    }
     connect(user)
         .and_then(|mut bus| bus.manager("SetUnitProperties", "sba(sv)", &body))
         .map(drop)
