@@ -229,7 +229,7 @@ fn read(
     is_whole: impl Fn(&Args) -> bool,
 ) -> Result<Request, Error> {
     let args = match parse_plain(base(), words) {
-        Some(args) => args?,
+        Some(args) => args,
         None => match clap_reader::parse(base(), words)? {
             clap_reader::Parsed::Args(args) => *args,
             clap_reader::Parsed::Print(text) => return Ok(Request::Print(text)),
@@ -239,8 +239,9 @@ fn read(
     args.finish(whole).map(|args| Request::Run(Box::new(args)))
 }
 
-/// The plain reader. `None`: something that clap has to read, or to refuse in words.
-pub(crate) fn parse_plain(mut args: Args, words: &[OsString]) -> Option<Result<Args, Error>> {
+/// The plain reader. `None`: something that clap has to read, or to refuse in words, also where it is a value that
+/// is wrong: what stands behind it can be `--help`.
+pub(crate) fn parse_plain(mut args: Args, words: &[OsString]) -> Option<Args> {
     let capcon = args.privileges.capcon;
     let mut rest = words.iter();
     while let Some(word) = rest.next() {
@@ -269,12 +270,10 @@ pub(crate) fn parse_plain(mut args: Args, words: &[OsString]) -> Option<Result<A
                 Some(OsStr::from_bytes(value))
             }
         };
-        if let Err(error) = apply(&mut args, option, value) {
-            return Some(Err(error));
-        }
+        apply(&mut args, option, value).ok()?;
     }
     args.command.extend(rest.cloned());
-    Some(Ok(args))
+    Some(args)
 }
 
 /// Applies one occurrence of an option.
@@ -368,16 +367,11 @@ mod tests {
         fn both_readers_agree(words in words(), capcon in prop::bool::weighted(0.2)) {
             let mut base = Args::default();
             base.privileges.capcon = capcon;
-            let clap = clap_reader::parse(base.clone(), &words);
-            match parse_plain(base, &words) {
-                Some(Ok(plain)) => match clap {
-                    Ok(clap_reader::Parsed::Args(args)) => prop_assert_eq!(*args, plain),
-                    Ok(clap_reader::Parsed::Print(text)) => prop_assert!(false, "clap prints {}", text),
-                    Err(error) => prop_assert!(false, "clap refuses: {}", error),
-                },
-                // Both refuse; the words are those of whoever meets it first, and clap reads the whole line.
-                Some(Err(_)) => prop_assert!(clap.is_err()),
-                None => {}
+            let Some(plain) = parse_plain(base.clone(), &words) else { return Ok(()) };
+            match clap_reader::parse(base, &words) {
+                Ok(clap_reader::Parsed::Args(args)) => prop_assert_eq!(*args, plain),
+                Ok(clap_reader::Parsed::Print(text)) => prop_assert!(false, "clap prints {}", text),
+                Err(error) => prop_assert!(false, "clap refuses: {}", error),
             }
         }
 
@@ -393,6 +387,14 @@ mod tests {
     }
 
     #[test]
+    fn help_and_version_behind_a_wrong_value() {
+        for last in ["-V", "--version", "-h", "--help"] {
+            let words = ["--cpu-period=30%", last].map(OsString::from);
+            assert!(matches!(parse(&words, false), Ok(Request::Print(_))), "{last}");
+        }
+    }
+
+    #[test]
     fn the_plain_reader_reads_the_plain_case() {
         // Else the test above would hold of a reader that reads nothing.
         for line in [
@@ -403,7 +405,7 @@ mod tests {
             "-",
         ] {
             let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
-            assert!(matches!(parse_plain(Args::default(), &words), Some(Ok(_))), "{line}");
+            assert!(parse_plain(Args::default(), &words).is_some(), "{line}");
         }
     }
 }
