@@ -311,6 +311,9 @@ impl Report {
             refused_forks: missing.take("pids.refused_forks", &usage.forks_refused),
         };
         self.io = missing.take("io", &usage.io);
+        if let Some(why) = &usage.io_uncounted {
+            missing.0.insert("io".to_owned(), why.clone());
+        }
         let pressure: Option<Pressure> = missing.take("pressure", &usage.pressure);
         self.pressure = pressure.map(|p| Waits {
             cpu_some_seconds: seconds(p.cpu_some),

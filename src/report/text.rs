@@ -29,6 +29,9 @@ pub(super) fn of(report: &Report) -> String {
                         ),
                     );
                 }
+                if report.missing.contains_key("io") {
+                    line("disk", absent(report, "io"));
+                }
             }
         }
         line("waited", waited(report));

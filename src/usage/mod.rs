@@ -54,6 +54,8 @@ pub struct Usage {
     pub forks_refused: Figure<u64>,
     /// For each disk that was used.
     pub io: Figure<Vec<DiskUsage>>,
+    /// Why there may be disks that were used and are not in `io`.
+    pub io_uncounted: Option<String>,
     /// Time in which processes wanted to run and could not.
     pub pressure: Figure<Pressure>,
     /// The group was there before the run, and others may be in it: peaks are the group's since it was made.
@@ -113,6 +115,7 @@ impl Usage {
                     Version::V2 => v2(dir),
                 }
             };
+        let (io, io_uncounted) = io(of(Controller::Io), counting);
         Self {
             cpu: match (groups.v2(), groups.of(Controller::Cpuacct)) {
                 (Some(dir), _) => v2::cpu_time(dir),
@@ -128,10 +131,8 @@ impl Usage {
             swap_peak: by_version(Controller::Memory, &v1::swap_peak, &v2::swap_peak),
             pids_peak: by_version(Controller::Pids, &pids_peak, &pids_peak),
             forks_refused: by_version(Controller::Pids, &forks_refused, &forks_refused),
-            io: of(Controller::Io).and_then(|(dir, version)| match version {
-                Version::V1 => v1::io(dir, counting.blkio.as_deref()),
-                Version::V2 => v2::io(dir),
-            }),
+            io,
+            io_uncounted,
             pressure: match groups.v2() {
                 Some(dir) => v2::pressure(dir),
                 None => Err("it is counted for cgroup v2 groups, and this run has none".to_owned()),
@@ -179,6 +180,21 @@ fn minus<T: Clone>(now: Figure<T>, before: &Figure<T>, difference: fn(T, T) -> T
     match (now, before) {
         (Ok(now), Ok(before)) => Ok(difference(now, before.clone())),
         (now, _) => now,
+    }
+}
+
+/// What the disks did, and why some may be left out of it. None counted: then there is no figure at all.
+fn io(group: Figure<(BorrowedFd, Version)>, counting: &Counting) -> (Figure<Vec<DiskUsage>>, Option<String>) {
+    let (dir, version) = match group {
+        Ok(group) => group,
+        Err(why) => return (Err(why), None),
+    };
+    if version == Version::V2 {
+        return (v2::io(dir), None);
+    }
+    match (v1::io(dir), v1::uncounted(counting.blkio.as_deref())) {
+        (Ok(disks), Some(why)) if disks.is_empty() => (Err(why), None),
+        told => told,
     }
 }
 

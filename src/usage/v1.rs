@@ -47,26 +47,32 @@ pub(super) fn swap_peak(_: BorrowedFd) -> Figure<u64> {
     Err("cgroup v1 counts the peak of memory and swap together only".to_owned())
 }
 
-/// Lines `MAJ:MIN Read N`; a disk that was not used has none.
-pub(super) fn io(dir: BorrowedFd, mount: Option<&Path>) -> Figure<Vec<DiskUsage>> {
-    const BYTES: &str = "blkio.throttle.io_service_bytes_recursive";
-    const OPERATIONS: &str = "blkio.throttle.io_serviced_recursive";
-    let read = |file| read_at(dir, file).ok_or_else(|| no_file(file));
-    let (bytes, operations) = (read(BYTES)?, read(OPERATIONS)?);
-    // Since Linux 6.10 a disk is counted from the first limit on it on, not before: then even the hierarchy's
-    // root has no line for it.
+const BYTES: &str = "blkio.throttle.io_service_bytes_recursive";
+
+/// Why some of the disks that this machine uses are not in [`io`].
+///
+/// Since Linux 6.10 a disk is counted from the first limit on it on, not before: then even the hierarchy's root has no
+/// line for it.
+pub(super) fn uncounted(mount: Option<&Path>) -> Option<String> {
     let all = mount.and_then(|mount| crate::files::text(&mount.join(BYTES))).unwrap_or_default();
-    let uncounted: Vec<String> = disk::in_use()
+    let names: Vec<String> = disk::in_use()
         .into_iter()
         .filter(|disk| !all.lines().any(|line| line.starts_with(&format!("{} ", disk.0))))
         .map(|disk| disk.1)
         .collect();
-    if !uncounted.is_empty() {
-        return Err(format!(
+    (!names.is_empty()).then(|| {
+        format!(
             "this kernel counts I/O of cgroup v1 groups only on disks that had a limit once, and not on {}",
-            uncounted.join(", ")
-        ));
-    }
+            names.join(", ")
+        )
+    })
+}
+
+/// Lines `MAJ:MIN Read N`; a disk that was not used has none.
+pub(super) fn io(dir: BorrowedFd) -> Figure<Vec<DiskUsage>> {
+    const OPERATIONS: &str = "blkio.throttle.io_serviced_recursive";
+    let read = |file| read_at(dir, file).ok_or_else(|| no_file(file));
+    let (bytes, operations) = (read(BYTES)?, read(OPERATIONS)?);
     let mut out = Vec::new();
     for (text, is_bytes) in [(&bytes, true), (&operations, false)] {
         for line in text.lines() {
