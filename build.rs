@@ -34,13 +34,29 @@ const MEMORY_APART: &str = "  .bss.apart (NOLOAD) :
   }
 ";
 
+/// As in src/sys/start.rs.
+const NEED_WHOLE: [&str; 7] =
+    ["malloc", "calloc", "realloc", "memalign", "aligned_alloc", "posix_memalign", "abort"];
+
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=link.txt");
+    println!("cargo::rustc-check-cfg=cfg(light_start)");
     let has =
         |name: &str, word: &str| env::var(name).is_ok_and(|value| value.split(',').any(|one| one == word));
     // musl is linked statically where nothing else is said, and cargo does not say that it is.
-    let is_static = has("CARGO_CFG_TARGET_FEATURE", "crt-static") || has("CARGO_CFG_TARGET_ENV", "musl");
+    let musl = has("CARGO_CFG_TARGET_ENV", "musl");
+    let is_static = has("CARGO_CFG_TARGET_FEATURE", "crt-static") || musl;
+    // Of a program that can be at any address the C library's start makes a runnable one first.
+    let fixed =
+        env::var("CARGO_ENCODED_RUSTFLAGS").is_ok_and(|flags| flags.contains("relocation-model=static"));
+    if has("CARGO_CFG_TARGET_ARCH", "x86_64") && has("CARGO_CFG_TARGET_ENV", "gnu") && is_static && fixed {
+        println!("cargo::rustc-cfg=light_start");
+        println!("cargo::rustc-link-arg-bins=-Wl,-e,rcon_start");
+        for function in NEED_WHOLE {
+            println!("cargo::rustc-link-arg-bins=-Wl,--wrap={function}");
+        }
+    }
     if !has("PROFILE", "release") || !has("CARGO_CFG_TARGET_OS", "linux") || !is_static {
         return;
     }

@@ -217,6 +217,7 @@ fn explain(args: &Args, host: &Host, format: Format) -> Result<i32, Error> {
 }
 
 fn subcommand(sub: &commands::Sub, words: &[OsString]) -> Result<i32, Error> {
+    sys::finish_start();
     let command = (sub.command)().bin_name(format!("rcon {}", sub.name));
     match command.try_get_matches_from(words) {
         Ok(matches) => (sub.run)(&matches),

@@ -1,8 +1,7 @@
 //! How many instructions a run takes outside of the kernel, front and keeper together: counted by valgrind, the same
-//! on a busy machine as on an idle one. What the C library takes to start is counted on a program that does nothing
-//! else, and is not ours.
+//! on a busy machine as on an idle one.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::{fs, process::Command};
 
 /// What the release build takes, on x86-64 with glibc. More than 5 % above it fails: find out why, or, if it is worth
@@ -20,14 +19,13 @@ const BUDGET: [(&str, &[&str], u64); 3] = [
 fn a_run_takes_no_more_instructions_than_it_did() {
     let built = Path::new(env!("CARGO_BIN_EXE_rcon")).parent().expect("a directory");
     let rcon = built.with_file_name("release").join("rcon");
-    let start = instructions(&nothing(), &["x"]);
     let mut over = Vec::new();
     for (name, line, budget) in BUDGET {
         if name == "limits" && !Path::new("/sys/fs/cgroup/pids/tasks").exists() {
             println!("{name}: skipped, because pids is not on v1 here");
             continue;
         }
-        let own = instructions(&rcon, line).saturating_sub(start);
+        let own = instructions(&rcon, line);
         println!("{name}: {own} instructions, {budget} budgeted");
         if own > budget + budget / 20 {
             over.push(name);
@@ -37,16 +35,6 @@ fn a_run_takes_no_more_instructions_than_it_did() {
         over.is_empty(),
         "more than 5 % above the budget: {over:?} (cargo test --test instructions -- --ignored)"
     );
-}
-
-/// A program that starts and leaves, linked as rcon is.
-fn nothing() -> PathBuf {
-    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("nothing");
-    let source = program.with_extension("c");
-    fs::write(&source, "#include <unistd.h>\nint main(void) { _exit(0); }\n").expect("target/tmp");
-    let built = Command::new("cc").args(["-O2", "-static", "-o"]).args([&program, &source]).status();
-    assert!(built.is_ok_and(|status| status.success()), "cc does not build it");
-    program
 }
 
 fn instructions(program: &Path, line: &[&str]) -> u64 {

@@ -250,6 +250,7 @@ impl Maps {
 }
 
 fn run_helper(program: &str, child: Pid, ranges: &[Range]) -> Result<(), Error> {
+    crate::sys::finish_start();
     let mut command = Command::new(program);
     command.arg(child.to_string());
     for range in ranges {

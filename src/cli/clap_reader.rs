@@ -113,6 +113,7 @@ pub(super) enum Parsed {
 
 /// Reads the words after the program's name.
 pub(super) fn parse(base: Args, words: &[OsString]) -> Result<Parsed, Error> {
+    crate::sys::finish_start();
     let capcon = base.privileges.capcon;
     let argv =
         std::iter::once(OsString::from(if capcon { "capcon" } else { "rcon" })).chain(words.iter().cloned());

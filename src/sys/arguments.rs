@@ -11,6 +11,7 @@ use std::os::unix::ffi::OsStringExt;
 /// `argv` points to `argc` pointers to NUL-terminated strings, as the C start-up code gives them to `main`.
 #[must_use]
 pub unsafe fn arguments(argc: c_int, argv: *const *const c_char) -> Vec<OsString> {
+    super::start::come_back();
     let count = usize::try_from(argc).unwrap_or(0);
     let mut out = Vec::with_capacity(count);
     for i in 0..count {

@@ -50,6 +50,7 @@ pub fn kernel_release() -> (u32, u32) {
 /// a caller that has such rights itself (AT_SECURE, getauxval(3))?
 #[must_use]
 pub fn raised_at_exec() -> bool {
+    // A light start has looked for itself, before the C library could.
     // SAFETY: takes a number, and reads what the kernel put behind our environment.
-    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+    !super::start::is_light() && unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
 }

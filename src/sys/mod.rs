@@ -6,18 +6,34 @@ pub mod caps;
 pub mod child;
 pub mod clone;
 mod machine;
+#[cfg(light_start)]
+mod memory;
 pub mod message;
 pub mod mount;
 pub mod pidfd;
 pub mod signals;
+#[cfg(light_start)]
+mod start;
 pub mod xattr;
 
 pub use arguments::{Vector, arguments, environment};
 pub use machine::{can_make_user_namespace, kernel_name, kernel_release, landlock_version, raised_at_exec};
+pub use start::finish_start;
 
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
+
+/// Elsewhere the C library has always started as a whole.
+#[cfg(not(light_start))]
+mod start {
+    pub(super) fn is_light() -> bool {
+        false
+    }
+    pub(super) fn come_back() {}
+    /// Nothing is left to do.
+    pub fn finish_start() {}
+}
 
 /// Makes sure that descriptors 0, 1 and 2 are taken, so that nothing we open lands there and is mistaken for
 /// the command's standard streams. Closed ones are filled with close-on-exec placeholders: the command finds

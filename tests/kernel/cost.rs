@@ -27,6 +27,7 @@ pub(crate) fn tests() -> Vec<Case> {
             &[Need::Tool("strace"), Need::Tool("cc")],
             calls_without_a_group,
         ),
+        Case::new("cost::light_start", &[Need::Controller("pids"), Need::Tool("strace")], light_start),
         Case::new(
             "cost::no_short_cut_out_of_a_namespace",
             // the guests' unshare(1) is busybox's, which has no -C
@@ -58,6 +59,26 @@ fn calls_without_a_group() {
     let floor = floor_calls(&["run".to_owned()]);
     let own = calls(&[RCON, "--", "true"]);
     assert!(own <= floor + ALLOWANCE, "{own} system calls, the floor makes {floor}");
+}
+
+/// A run begins without the C library's start-up, whose first call for a thread is set_tid_address(2) and which no run
+/// needs; what is larger begins with it.
+fn light_start() {
+    let starts = |line: &[&str]| {
+        let words = ["-f", "-qq", "-e", "trace=set_tid_address"].iter().chain(line);
+        let out = run("strace").args(words).run();
+        assert_eq!(out.status.code(), Some(0), "{out}");
+        out.stderr.matches("set_tid_address(").count()
+    };
+    // The command is linked as most are, and begins as always.
+    let command = starts(&["true"]);
+    assert_eq!(command, 1);
+    let light = cfg!(all(target_arch = "x86_64", target_env = "gnu", target_feature = "crt-static"));
+    let own = usize::from(!light);
+    assert_eq!(starts(&[RCON, "--pids", "100", "--", "true"]), own + command);
+    assert_eq!(starts(&[RCON, "--unshare", "pid", "--", "true"]), own + command);
+    assert_eq!(starts(&[RCON, "--help"]), 1);
+    assert_eq!(starts(&[RCON, "ls", "-q"]), 1);
 }
 
 /// The usual places are believed only where they mean what they say: in a new cgroup namespace `/` is our own group,
