@@ -28,8 +28,8 @@ pub struct Midwife {
     pub tools: Tools,
     joins: Vec<OwnedFd>,
     barrier: Option<(OwnedFd, OwnedFd)>,
-    /// The init's news and their other end; a second descriptor of ours for the supervisor.
-    news: Option<(News, OwnedFd, OwnedFd)>,
+    /// The init's news; a second descriptor of ours for the supervisor.
+    news: Option<(News, OwnedFd)>,
     /// Where writes go that are thrown away afterwards.
     scratch: Option<Scratch>,
     /// The root directory, and where overlays write, with locks that say that they are in use.
@@ -127,7 +127,7 @@ impl Midwife {
             let (reader, writer) = pipe(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
             let second = reader.try_clone().map_err(|_| Error::new("no descriptor is left"))?;
             midwife.tools.status = writer.as_raw_fd();
-            midwife.news = Some((News { pipe: reader, last: Rc::default() }, writer, second));
+            midwife.news = Some((News { pipe: reader, _other: writer, last: Rc::default() }, second));
         }
         if let Some(relay) = &birth.relay {
             let speaker = Speaker::new(relay)?;
@@ -183,7 +183,7 @@ impl Midwife {
     #[must_use]
     pub fn deliver(self, pid: Pid) -> Delivered {
         let mut delivered = Delivered { held: Held(self.scratch, self.in_use), ..Delivered::default() };
-        if let Some((news, _, second)) = self.news {
+        if let Some((news, second)) = self.news {
             delivered.others.push(news.watched(pid, second));
             delivered.news = Some(news);
         }
@@ -243,6 +243,8 @@ fn scratch(place: &Path, name: &str, birth: &Birth) -> Result<Scratch, Error> {
 #[derive(Debug)]
 pub struct News {
     pipe: OwnedFd,
+    /// The other end, held so that the init's end is one message, that of the signal, and not two.
+    _other: OwnedFd,
     last: Rc<Cell<Option<i32>>>,
 }
 

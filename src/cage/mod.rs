@@ -292,11 +292,12 @@ fn plan_asked(asked: &Asked, facts: &Facts, wait_all: bool, listen: i32) -> Resu
     cage.birth.scratch =
         asked.ephemeral_in.as_ref().map(|dir| (facts.cwd.join(dir), format!("{SCRATCH}{}", facts.tag)));
     let steps = &mut cage.enter;
+    let mut numbers = Vec::new();
     if new.has(Kind::User) {
         let maps = idmap::plan(&asked.map, &facts.ids)?;
-        steps.push(CageStep::AwaitMaps(maps.words()));
+        numbers.push(CageStep::AwaitMaps(maps.words()));
         if maps.become_zero {
-            steps.push(CageStep::BecomeZero);
+            numbers.push(CageStep::BecomeZero);
         }
         cage.birth.maps = Some(maps);
     }
@@ -306,7 +307,11 @@ fn plan_asked(asked: &Asked, facts: &Facts, wait_all: bool, listen: i32) -> Resu
         .iter()
         .cloned()
         .partition(|setting| matches!(setting, process::Setting::OomScoreAdj(_)));
-    steps.extend(early.into_iter().map(CageStep::Process));
+    numbers.extend(early.into_iter().map(CageStep::Process));
+    // Namespaces that ask for no user's number are made while the parent writes the maps.
+    if !asked.joins.is_empty() {
+        steps.append(&mut numbers);
+    }
     cage.settings = settings.into_iter().map(CageStep::Process).collect();
     join(&asked.joins, facts, if new.has(Kind::User) { &mut cage.birth.abroad } else { steps });
     let joins_pid = asked.joins.iter().any(|join| join.kind == Kind::Pid);
@@ -325,6 +330,7 @@ fn plan_asked(asked: &Asked, facts: &Facts, wait_all: bool, listen: i32) -> Resu
     if new.has(Kind::Net) {
         steps.push(CageStep::Loopback);
     }
+    steps.append(&mut numbers);
     let caller = c_path(&facts.cwd, "the working directory")?;
     if new.has(Kind::Mount) {
         let taken = cage.birth.maps.as_ref();

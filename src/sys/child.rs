@@ -166,14 +166,18 @@ pub fn close_all_but(kept: i32) {
     }
 }
 
-/// The tiny init's part, pid 1 of a pid namespace: passes signals on to `lead`, reaps whatever ends, writes each
-/// wait status of the lead to `status`, and leaves when it has ended; with `wait_all`, when no process is left.
+/// The tiny init's part, pid 1 of a pid namespace: passes signals on to `lead`, reaps whatever ends, and leaves when the
+/// lead has ended; with `wait_all`, when no process is left. Wait statuses of the lead go to `status`, but for an exit
+/// that is its own as well.
 ///
 /// The kernel kills all that is left in the namespace when pid 1 ends.
 pub fn serve_as_init(lead: i32, status: i32, wait_all: bool) -> ! {
     // Its memory and descriptors are not the cage's business: ptrace(2) of it now needs CAP_SYS_PTRACE outside.
     // SAFETY: numbers.
     unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0) };
+    // Whoever signals all that is called as we are means the one that passes it on.
+    // SAFETY: the name is a string literal, and is copied.
+    unsafe { libc::prctl(libc::PR_SET_NAME, crate::guardian::KEEPER.as_ptr()) };
     close_all_but(status);
     // SAFETY: all-zero is a valid set, which is filled next.
     let mut all: libc::sigset_t = unsafe { std::mem::zeroed() };
@@ -192,6 +196,9 @@ pub fn serve_as_init(lead: i32, status: i32, wait_all: bool) -> ! {
             // SAFETY: a variable of the right type, and no interest in usage.
             let pid = unsafe { libc::wait4(-1, &raw mut answer, flags, std::ptr::null_mut()) };
             if pid == lead {
+                if libc::WIFEXITED(answer) && !wait_all {
+                    super::leave(libc::WEXITSTATUS(answer));
+                }
                 // The supervisor may be gone: then this process is about to be killed.
                 let told = super::write_number(status, &answer.to_ne_bytes());
                 if libc::WIFSTOPPED(answer) {
