@@ -13,13 +13,16 @@
 //! caller's job, and a name of its own, out of reach of `pkill rcon`; and memory of its own, because the
 //! out-of-memory killer ends all processes that share it. It is there before the first group is.
 //!
+//! A command that is in a pid namespace of its own, and has nothing else that would stay behind, needs no keeper
+//! ([`alone`]): the kernel ends its init with the front, and everything in there with the init.
+//!
 //! Where the caller's process group is of another pid namespace (`docker exec`, `unshare --pid`) it has no number
 //! here, and who leaves it cannot come back: there the keeper stays in it, for the command to be born in it.
 
 use std::ffi::{CStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -64,14 +67,15 @@ impl Line<'_> {
     }
 
     /// Is this a run, as far as one can see without reading it? Then the keeper is made before that is done: the
-    /// less memory we have used by then, the less is copied. capcon may become its command, and then has none.
+    /// less memory we have used by then, the less is copied. capcon may become its command, and then has none; nor has
+    /// many a cage.
     #[must_use]
     pub fn is_plain(&self) -> bool {
         let other = |word: &OsString| {
             let word = word.as_encoded_bytes();
             let starts = |with: &[u8]| word.starts_with(with);
             // `--explain`, `--dry-run`, `--show`, `--help`, `--version`, and any short option.
-            [&b"--e"[..], b"--d", b"--sh", b"--he", b"--ver"].into_iter().any(starts)
+            [&b"--e"[..], b"--d", b"--sh", b"--he", b"--ver", b"--unshare", b"--root"].into_iter().any(starts)
                 || (starts(b"-") && !starts(b"--"))
         };
         !self.capcon
@@ -80,6 +84,8 @@ impl Line<'_> {
     }
 }
 
+/// There is no keeper.
+static ALONE: AtomicBool = AtomicBool::new(false);
 static FRONT: AtomicU32 = AtomicU32::new(0);
 static JOB: AtomicI32 = AtomicI32::new(0);
 static MOUTH: OnceLock<OwnedFd> = OnceLock::new();
@@ -100,6 +106,10 @@ pub fn job() -> Pid {
         0 => getpgrp(),
         group => Pid::from_raw(group),
     }
+}
+
+fn is_alone() -> bool {
+    ALONE.load(Ordering::Relaxed)
 }
 
 /// The keeper's knowledge of the front.
@@ -157,6 +167,20 @@ pub fn split(line: &Line) -> Result<(Keeper, Signals), Error> {
     Ok((Keeper { front, on_death: OnDeath::default() }, taken.into_messages()))
 }
 
+/// Does the keeper's work in the front. `None`: there are children that are none of the command's, from whom only a
+/// process of their own can tell those apart.
+///
+/// # Errors
+/// Signals cannot be taken as messages.
+pub fn alone() -> Result<Option<(Keeper, Signals)>, Error> {
+    if sys::has_children() {
+        return Ok(None);
+    }
+    let taken = Taken::take().map_err(|e| Error::new("cannot take signals as messages").errno(e))?;
+    ALONE.store(true, Ordering::Relaxed);
+    Ok(Some((Keeper { front: Pid::this(), on_death: OnDeath::default() }, taken.into_messages())))
+}
+
 impl Keeper {
     /// With what the arguments say about the front's death.
     #[must_use]
@@ -168,7 +192,7 @@ impl Keeper {
 /// Does the kernel say that the front is dead?
 #[must_use]
 pub fn front_is_dead() -> bool {
-    getppid().as_raw() as u32 != front()
+    !is_alone() && getppid().as_raw() as u32 != front()
 }
 
 /// What a keeper tells its front.
@@ -213,15 +237,58 @@ fn tell_front(news: News) {
     }
 }
 
-/// The command has been stopped by this signal: so is the front, for the shell that waits for it. Brought back to
+/// `command` has been stopped by this signal: so is the front, for the shell that waits for it. Brought back to
 /// the foreground, it hands the terminal on to `heir`, who had it.
-pub fn stop_front(signal: i32, heir: Option<Pid>) {
-    tell_front(News::Stopped(signal, heir.unwrap_or(Pid::from_raw(0))));
+pub fn stop_front(command: Pid, signal: i32, heir: Option<Pid>) {
+    let heir = heir.unwrap_or(Pid::from_raw(0));
+    if !is_alone() {
+        return tell_front(News::Stopped(signal, heir));
+    }
+    be_stopped_with(command, signal, heir);
+    // It has got that itself where the whole process group was woken; a second one does no harm.
+    if let Err(errno) = send(command, libc::SIGCONT) {
+        debug_assert_eq!(errno, Errno::ESRCH);
+    }
+}
+
+/// Stops this process, whose end `watched` would be.
+fn be_stopped_with(watched: Pid, signal: i32, heir: Pid) {
+    let sentry = post_sentry(watched);
+    be_stopped_by(signal);
+    if let Some(sentry) = sentry {
+        end(sentry);
+    }
+    hand_on_terminal(heir);
+}
+
+/// A stopped process cannot see that whom it waits for has died: what that leaves, and the job itself, would stay
+/// stopped until somebody continues it. This child wakes us then, and ends with us. Without one (no process is to be
+/// had) it is as said.
+fn post_sentry(watched: Pid) -> Option<Pid> {
+    let front = Pid::this();
+    if let Some(sentry) = sys::clone::fork().ok()? {
+        return Some(sentry);
+    }
+    let posted = setpgid(Pid::from_raw(0), Pid::from_raw(0))
+        .and_then(|()| sys::signal_at_parents_death(libc::SIGKILL))
+        .and_then(|()| sys::name_process(KEEPER))
+        .and_then(|()| sys::pidfd::open(watched));
+    if let Ok(watched) = posted {
+        let mut set = [PollFd::new(watched.as_fd(), PollFlags::POLLIN)];
+        while getppid() == front && poll(&mut set, PollTimeout::NONE) == Err(Errno::EINTR) {}
+        if getppid() == front && send(front, libc::SIGCONT).is_err() {
+            sys::leave(1);
+        }
+    }
+    sys::leave(0)
 }
 
 /// The status to leave with where this signal ended the command; the front dies of it.
 #[must_use]
 pub fn leave_by(signal: i32) -> i32 {
+    if is_alone() {
+        die_of(signal);
+    }
     tell_front(News::Died(signal));
     128 + signal
 }
@@ -244,7 +311,7 @@ pub fn mouth() -> Option<OwnedFd> {
 /// The child's.
 pub fn in_job<T>(birth: impl FnOnce() -> Result<T, Errno>) -> Result<T, Errno> {
     let own = getpgrp();
-    if own.as_raw() == 0 {
+    if own.as_raw() == 0 || is_alone() {
         return birth();
     }
     // EPERM: the group is gone, as the front is, and we are about to notice.
@@ -297,12 +364,7 @@ impl Front<'_> {
             match (arrived.signal, self.news(&arrived)) {
                 (_, Some(News::Died(signal))) => died = Some(signal),
                 (_, Some(News::Stopped(signal, heir))) => {
-                    let sentry = self.post_sentry();
-                    be_stopped_by(signal);
-                    if let Some(sentry) = sentry {
-                        end(sentry);
-                    }
-                    hand_on_terminal(heir);
+                    be_stopped_with(self.keeper, signal, heir);
                     // Who woke the whole process group has woken the command too; a second SIGCONT does no harm.
                     self.tell(libc::SIGCONT);
                 }
@@ -321,28 +383,6 @@ impl Front<'_> {
                 (_, None) => arrived.pass_to(self.keeper),
             }
         }
-    }
-
-    /// A stopped process cannot see that its keeper has died: what the keeper leaves, and the job itself, would stay
-    /// stopped until somebody continues it. This child wakes us then, and ends with us. Without one (no process is to be
-    /// had) it is as said.
-    fn post_sentry(&self) -> Option<Pid> {
-        let front = Pid::this();
-        if let Some(sentry) = sys::clone::fork().ok()? {
-            return Some(sentry);
-        }
-        let posted = setpgid(Pid::from_raw(0), Pid::from_raw(0))
-            .and_then(|()| sys::signal_at_parents_death(libc::SIGKILL))
-            .and_then(|()| sys::name_process(KEEPER))
-            .and_then(|()| sys::pidfd::open(self.keeper));
-        if let Ok(keeper) = posted {
-            let mut set = [PollFd::new(keeper.as_fd(), PollFlags::POLLIN)];
-            while getppid() == front && poll(&mut set, PollTimeout::NONE) == Err(Errno::EINTR) {}
-            if getppid() == front && send(front, libc::SIGCONT).is_err() {
-                sys::leave(1);
-            }
-        }
-        sys::leave(0)
     }
 
     fn speak(&self) {

@@ -53,7 +53,7 @@ use std::path::Path;
 
 use cli::{Args, Format, Request};
 use error::Error;
-use guardian::{Keeper, Line};
+use guardian::{Keeper, Line, OnDeath};
 use host::Host;
 use nix::errno::Errno;
 use sys::signals::Signals;
@@ -189,7 +189,12 @@ fn live(args: &Args, line: &Line, early: Option<(Keeper, Signals)>) -> Result<i3
         return Err(spawn::become_command(&plan));
     }
     report::sink::claim(&plan.receipt)?;
-    let (keeper, signals) = early.map_or_else(|| guardian::split(line), Ok)?;
+    let alone = early.is_none()
+        && plan.leaves_nothing()
+        && args.on_wrapper_death == OnDeath::Kill
+        && args.privileges.learn.is_none();
+    let alone = if alone { guardian::alone()? } else { None };
+    let (keeper, signals) = early.or(alone).map_or_else(|| guardian::split(line), Ok)?;
     let keeper = keeper.told(args.on_wrapper_death);
     let outcome = match args.privileges.learn {
         None => supervise::wait(spawn::start(&mut plan, signals)?, &plan, &keeper),

@@ -326,6 +326,21 @@ impl Plan {
         name.is_some_and(|name| !name.is_empty() && !name.as_bytes().contains(&b'/'))
     }
 
+    /// Would nothing stay behind if this process were killed? What the command starts is in a pid namespace whose init
+    /// the kernel ends with us, and there are no groups and no files. And need nobody look at clocks or counters while
+    /// we are a stopped job?
+    #[must_use]
+    pub fn leaves_nothing(&self) -> bool {
+        let birth = &self.birth;
+        birth.init
+            && birth.new.has(Kind::Pid)
+            && birth.relay.is_none()
+            && birth.scratch.is_none()
+            && self.groups.is_empty()
+            && self.ending == Ending::Kill
+            && self.receipt == receipt::Asked::default()
+    }
+
     /// An asked limit that holds.
     #[must_use]
     pub fn limit(&self, name: &str) -> Option<&Asked> {

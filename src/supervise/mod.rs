@@ -359,7 +359,7 @@ pub(crate) fn stop_with_it(command: Pid, signal: i32) {
     let by_job_control = matches!(signal, libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU);
     if foreground || (by_job_control && its_group == Some(own)) {
         let heir = before.filter(|group| *group != own && before == its_group);
-        guardian::stop_front(if by_job_control { signal } else { libc::SIGTSTP }, heir);
+        guardian::stop_front(command, if by_job_control { signal } else { libc::SIGTSTP }, heir);
     }
 }
 

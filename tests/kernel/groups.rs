@@ -24,6 +24,24 @@ pub(crate) fn keeper_of(rcon: u32) -> Option<u32> {
     children(rcon).first().copied()
 }
 
+/// The init of the pid namespace that a running rcon has made: the first below it that has another number inside.
+pub(crate) fn init_of(rcon: u32) -> u32 {
+    let has_two = |pid: &u32| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let own = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+        // In a container there is one number more for each of us.
+        let depth = |line: &str| line.split_whitespace().count();
+        let mine = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let mine = mine.lines().find_map(|line| line.strip_prefix("NSpid:")).map_or(1, depth);
+        own.map_or(0, depth) > mine
+    };
+    until("there is no init", || {
+        let below: Vec<u32> = children(rcon);
+        let further = below.iter().flat_map(|pid| children(*pid));
+        below.iter().copied().chain(further).find(has_two)
+    })
+}
+
 /// Kills both processes behind a run at once: stopped first, so that the one that dies last does not clean up
 /// after the other.
 pub(crate) fn kill_both(rcon: u32) {

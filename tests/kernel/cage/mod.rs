@@ -30,6 +30,11 @@ pub(crate) fn tests() -> Vec<Case> {
         Case::new("cage::init_passes_signals_on", &[Root], pids::init_passes_signals_on),
         Case::new("cage::as_init_is_pid_one", &[Root], pids::as_init_is_pid_one),
         Case::new("cage::dies_with_the_wrapper", &[Root], pids::dies_with_the_wrapper),
+        Case::new(
+            "cage::an_init_is_keeper_enough",
+            &[Root, Need::Tool("busybox")],
+            pids::an_init_is_keeper_enough,
+        ),
         Case::new("cage::wait_all_waits_inside", &[Root], pids::wait_all_waits_inside),
         Case::new("cage::stops_and_goes_on", &[Root], pids::stops_and_goes_on),
         Case::new("cage::root_is_all_there_is", &[Root], root::root_is_all_there_is),

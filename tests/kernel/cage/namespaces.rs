@@ -71,9 +71,8 @@ pub(super) fn joins() {
 
     let mut other = rcon(["--unshare", "pid", "--", "sh", "-c", "echo ready; exec sleep 300"]).start();
     other.wait_for("ready");
-    let keeper = crate::groups::keeper_of(other.child.id()).expect("a keeper");
-    let init = fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children")).expect("children");
-    let options = [format!("pid={}", init.trim()), format!("mount={}", init.trim())];
+    let init = crate::groups::init_of(other.child.id());
+    let options = [format!("pid={init}"), format!("mount={init}")];
     let out = rcon([
         "--join",
         &options[0],

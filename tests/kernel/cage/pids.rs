@@ -1,6 +1,7 @@
 //! Pid namespaces and their init.
 
 use super::{eventually, holding};
+use crate::groups::{children, init_of};
 use crate::support::{rcon, slow};
 use nix::{
     sys::signal::{Signal, kill},
@@ -97,6 +98,34 @@ pub(super) fn dies_with_the_wrapper() {
             drop(run.finish());
             eventually("the whole namespace dies with rcon", || holding(&mark).is_empty());
         }
+    }
+}
+
+/// The init is all that stands between rcon and a command that leaves nothing; what has to be removed or watched has
+/// a keeper.
+pub(super) fn an_init_is_keeper_enough() {
+    let root = super::Busybox::new();
+    let place = tempfile::tempdir().expect("temporary directory");
+    let (root, writes) = (root.path().display(), format!("--ephemeral={}", place.path().display()));
+    let caged = [
+        (vec!["--unshare".to_owned(), "pid".to_owned()], true),
+        (vec![format!("--root={root}"), "--proc".to_owned()], true),
+        (vec!["--unshare=pid".to_owned(), "--timeout=1h".to_owned()], false),
+        (vec!["--unshare=pid".to_owned(), "--wait-all".to_owned()], false),
+        (vec!["--unshare=pid".to_owned(), "--on-wrapper-death=keep".to_owned()], false),
+        (vec![format!("--root={root}"), "--proc".to_owned(), writes], false),
+    ];
+    for (options, alone) in caged {
+        let mut run = rcon(&options).args(["--", "sh", "-c", "echo ready; exec sleep 300"]).start();
+        run.wait_for("ready");
+        let init = init_of(run.child.id());
+        assert_eq!(children(run.child.id()).contains(&init), alone, "{options:?}");
+        // `pkill rcon` means us alone.
+        let name = std::fs::read_to_string(format!("/proc/{init}/comm")).expect("comm");
+        assert_eq!(name, "keeper\n", "{options:?}");
+        kill(Pid::from_raw(init as i32), Signal::SIGKILL).expect("kill");
+        let out = run.finish();
+        assert_eq!(out.shell_status(), 137, "{out}");
     }
 }
 

@@ -213,10 +213,9 @@ pub(super) fn joins_all_before_a_new_user_namespace() {
             .args(["--", "sh", "-c", line])
             .start();
     other.wait_for("ready");
-    let keeper = crate::groups::keeper_of(other.child.id()).expect("a keeper");
-    let init = fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children")).expect("children");
+    let init = crate::groups::init_of(other.child.id());
     let kinds: &[&str] = if time { &["pid", "mount", "time"] } else { &["pid", "mount"] };
-    let joins: Vec<String> = kinds.iter().map(|kind| format!("--join={kind}={}", init.trim())).collect();
+    let joins: Vec<String> = kinds.iter().map(|kind| format!("--join={kind}={init}")).collect();
     let place = tempfile::tempdir().expect("temporary directory");
     let mut run = rcon(["--report=json:report"]).args(&joins).args(["--map-root", "--", "sh", "-c"]);
     run.command.current_dir(place.path());
