@@ -26,9 +26,14 @@ const APART: &str = "  .rodata.apart :
   }
 ";
 
-/// So do large pieces of memory between the few bytes that every start writes.
-const MEMORY_APART: &str = "  .bss.apart (NOLOAD) :
+/// The few bytes that every start writes stand together, the large pieces of memory behind them.
+const MEMORY: &str = "  .bss.together ALIGN(0x1000) (NOLOAD) :
   {
+    *(.bss._R*4rcon8guardian*)
+    *(.bss._R*4rcon3sys5start[!4]*)
+    *(.bss._R*3std3sys3env4unix8ENV_LOCK*)
+    *libc.a:environ.o(.bss)
+    *(.bss._R*4rcon3sys5start4ROOM*)
     *(.bss._R*9allocator9ALLOCATOR)
     *libc.a:pthread_keys.o(.bss)
   }
@@ -63,7 +68,7 @@ fn main() {
     let script = Path::new(&env::var("OUT_DIR").expect("cargo sets it")).join("link.ld");
     let functions = fs::read_to_string("link.txt").expect("link.txt");
     let text = format!(
-        "SECTIONS\n{{\n{LEAVE_OUT}{}{APART}}}\nINSERT AFTER .rodata;\nSECTIONS\n{{\n{}}}\nINSERT BEFORE .text;\nSECTIONS\n{{\n{MEMORY_APART}}}\nINSERT AFTER .bss;\n",
+        "SECTIONS\n{{\n{LEAVE_OUT}{}{APART}}}\nINSERT AFTER .rodata;\nSECTIONS\n{{\n{}}}\nINSERT BEFORE .text;\nSECTIONS\n{{\n{MEMORY}}}\nINSERT AFTER .bss;\n",
         constants(&functions),
         side_by_side(&functions)
     );
@@ -77,7 +82,7 @@ const START: &str = "  .init ALIGN(0x10000) : { KEEP(*(SORT_NONE(.init))) }
   .iplt : { *(.iplt) }
   .text.together :
   {
-    *crt1.o(.text .text.*) *crtbegin*.o(.text .text.*) *(.text.main)
+    *crt1.o(.text .text.*) *crtbegin*.o(.text .text.*) *(.text.main) *(.text.rcon_start) *(.text.rcon_memory)
 ";
 
 /// What runs go through (link.txt; benches/hot.sh writes it) stands together, and not all over two megabytes:

@@ -8,9 +8,9 @@ use std::{fs, process::Command};
 /// it, write the new number down; far below it, write that down as well.
 const BUDGET: [(&str, &[&str], u64); 3] = [
     // Of a machine whose controllers are on v1, as most of these instructions are for the three groups.
-    ("limits", &["--cpu", "30%", "--mem", "256M", "--pids", "64", "--", "/bin/true"], 128_000),
-    ("no group", &["--", "/bin/true"], 57_000),
-    ("help", &["--help"], 9_150_000),
+    ("limits", &["--cpu", "30%", "--mem", "256M", "--pids", "64", "--", "/bin/true"], 115_500),
+    ("no group", &["--", "/bin/true"], 43_700),
+    ("help", &["--help"], 9_190_000),
 ];
 
 #[test]

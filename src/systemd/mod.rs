@@ -18,6 +18,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
 
@@ -108,6 +109,7 @@ impl Manager {
         let delegated = unit.is_some_and(|unit| is_delegated(&mut bus, unit).unwrap_or(false));
         if let Ok(mut open) = OPEN.lock() {
             *open = Some((self.user, bus));
+            IS_OPEN.store(true, Ordering::Relaxed);
         }
         (self, delegated)
     }
@@ -144,11 +146,15 @@ fn sockets(of: Option<u32>, caller: u32) -> [Socket; 2] {
 /// The connection (to a user's systemd or not) over which was asked what the plan needs, kept for the scope that it
 /// may lead to: being introduced costs systemd more than an answer.
 static OPEN: Mutex<Option<(bool, Bus)>> = Mutex::new(None);
+/// There was one: to look there would write to a page that a run does not need otherwise.
+static IS_OPEN: AtomicBool = AtomicBool::new(false);
 
 /// Closes the connection that was kept: the plan asks for no scope. Else what systemd tells everybody would gather in
 /// it for as long as the run lasts.
 pub fn hang_up() {
-    drop(OPEN.lock().ok().and_then(|mut open| open.take()));
+    if IS_OPEN.load(Ordering::Relaxed) {
+        drop(OPEN.lock().ok().and_then(|mut open| open.take()));
+    }
 }
 
 fn reach(users: bool) -> Result<Bus, Trouble> {
