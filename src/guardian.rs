@@ -108,7 +108,9 @@ pub fn job() -> Pid {
     }
 }
 
-fn is_alone() -> bool {
+/// Is this process front and keeper in one?
+#[must_use]
+pub fn is_alone() -> bool {
     ALONE.load(Ordering::Relaxed)
 }
 
@@ -365,6 +367,15 @@ impl Front<'_> {
                 (_, Some(News::Died(signal))) => died = Some(signal),
                 (_, Some(News::Stopped(signal, heir))) => {
                     be_stopped_with(self.keeper, signal, heir);
+                    // A stop that was told while we were stopped is over: who woke us has woken the command, or the
+                    // signal below does. To stop for it would be to stop a job that goes on.
+                    while let Some(told) = self.taken.told() {
+                        match self.news(&told) {
+                            Some(News::Died(signal)) => died = Some(signal),
+                            Some(News::Speech) => self.speak(),
+                            Some(News::Stopped(..)) | None => {}
+                        }
+                    }
                     // Who woke the whole process group has woken the command too; a second SIGCONT does no harm.
                     self.tell(libc::SIGCONT);
                 }

@@ -256,8 +256,12 @@ impl News {
             let (stopped, more) = read(fd, &last);
             if let Some(signal) = stopped {
                 // Its first child is the command, which may have the terminal in a process group of its own.
-                let command = crate::supervise::children_of(pid).first().copied();
-                crate::supervise::stop_with_it(command.unwrap_or(pid), signal);
+                let command = crate::supervise::children_of(pid).first().copied().unwrap_or(pid);
+                crate::supervise::stop_with_it(command, signal);
+                // Of a stop while we were stopped ourselves; see the front's way in `guardian`.
+                if crate::guardian::is_alone() && read(fd, &last).0.is_some() {
+                    crate::supervise::signal_child(command, libc::SIGCONT);
+                }
             }
             more
         });

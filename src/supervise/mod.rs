@@ -28,8 +28,8 @@ use crate::sys;
 use crate::sys::signals::{Arrived, FRONT_DIED};
 use crate::usage::Usage;
 pub use grow::Growth;
-pub(crate) use processes::{children, children_of};
-use processes::{signal_all, signal_child, together};
+pub(crate) use processes::{children, children_of, signal_child};
+use processes::{signal_all, together};
 pub use watch::{Cause, Watch};
 
 /// How long the end of what the command left behind is waited for, after SIGKILL.

@@ -10,7 +10,7 @@ use crate::spawn::Running;
 use crate::sys;
 
 /// The command is our child and not reaped yet, so the number is still its own; the same holds for any child.
-pub(super) fn signal_child(pid: Pid, signal: i32) {
+pub(crate) fn signal_child(pid: Pid, signal: i32) {
     if let Err(errno) = sys::signals::send(pid, signal) {
         // EPERM: it has become another user's; it is as unreachable for us as for whoever signalled us.
         debug_assert!(errno == Errno::EPERM || errno == Errno::ESRCH, "kill: {errno}");

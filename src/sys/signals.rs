@@ -105,6 +105,15 @@ impl Taken {
 
     /// Waits for the next signal, or until `limit` has passed: `None`, as after an interruption.
     pub fn wait(&self, limit: Option<Duration>) -> Option<Arrived> {
+        Self::wait_for(SigSet::all().as_ref(), limit)
+    }
+
+    /// What has been told ([`TELL`]) and not been heard yet.
+    pub fn told(&self) -> Option<Arrived> {
+        Self::wait_for(&only(TELL), Some(Duration::ZERO))
+    }
+
+    fn wait_for(signals: &libc::sigset_t, limit: Option<Duration>) -> Option<Arrived> {
         // SAFETY: all-zero is a valid siginfo to be written over.
         let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
         let limit = limit.map(|limit| libc::timespec {
@@ -112,9 +121,8 @@ impl Taken {
             tv_nsec: i64::from(limit.subsec_nanos()) as _,
         });
         let limit = limit.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-        let all = SigSet::all();
         // SAFETY: the set, the siginfo and the time (or null: no limit) are valid for the duration of the call.
-        let signal = unsafe { libc::sigtimedwait(all.as_ref(), &raw mut info, limit) };
+        let signal = unsafe { libc::sigtimedwait(signals, &raw mut info, limit) };
         if signal < 0 {
             return None;
         }

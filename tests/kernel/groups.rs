@@ -19,6 +19,11 @@ pub(crate) fn children(pid: u32) -> Vec<u32> {
     list.split_whitespace().filter_map(|word| word.parse().ok()).collect()
 }
 
+/// All below a process.
+pub(crate) fn descendants(pid: u32) -> Vec<u32> {
+    children(pid).into_iter().flat_map(|child| [vec![child], descendants(child)].concat()).collect()
+}
+
 /// The process behind a running rcon that has started its command.
 pub(crate) fn keeper_of(rcon: u32) -> Option<u32> {
     children(rcon).first().copied()

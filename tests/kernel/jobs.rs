@@ -33,6 +33,7 @@ pub(crate) fn tests() -> Vec<Case> {
         Case::new("jobs::stopped_and_the_job_killed", &[PIDS], || {
             stopped_and_killed(|front, _| killpg(front, Signal::SIGKILL))
         }),
+        Case::new("jobs::a_stop_that_is_over", &[PIDS, Need::Root], a_stop_that_is_over),
         Case::new("jobs::stopped_and_kept", &[PIDS], stopped_and_kept),
         Case::new("jobs::make_in_parallel", &[PIDS, Need::Tool("make")], make_in_parallel),
     ]
@@ -53,7 +54,7 @@ fn both(case: fn(&mut Terminal)) {
 
 /// A job with a process that is stopped with it and one that has left it, after Ctrl-Z; the front and the keeper.
 fn stopped(options: &str, tag: &str) -> (Terminal, Pid, Pid) {
-    let mut terminal = terminal(&format!("{RCON} --pids 64 {options} --"));
+    let mut terminal = terminal(&format!("{RCON} {options} --"));
     terminal.line(&format!(
         "$W $S -c '(setsid sleep {tag} >/dev/null 2>&1 &); sleep {tag} & while :; do sleep 0.1; echo ti\"\"ck; done'"
     ));
@@ -68,7 +69,7 @@ fn stopped(options: &str, tag: &str) -> (Terminal, Pid, Pid) {
 
 fn stopped_and_killed(whom: fn(Pid, Pid) -> nix::Result<()>) {
     let tag = tag(20);
-    let (mut terminal, front, keeper) = stopped("", &tag);
+    let (mut terminal, front, keeper) = stopped("--pids 64", &tag);
     whom(front, keeper).expect("kill");
     gone(front.as_raw() as u32, &tag);
     // And the shell is told.
@@ -78,10 +79,43 @@ fn stopped_and_killed(whom: fn(Pid, Pid) -> nix::Result<()>) {
     });
 }
 
+/// What the command did while rcon was stopped is no reason to stop once more when both go on.
+fn a_stop_that_is_over() {
+    // The second is without a keeper.
+    for options in ["--pids 64", "--unshare pid"] {
+        let (mut terminal, front, _) = stopped(options, &tag(22));
+        let ticks = until("there is no command", || {
+            let all = crate::groups::descendants(front.as_raw() as u32);
+            all.into_iter().map(|pid| Pid::from_raw(pid as i32)).find(|pid| is_loop(*pid))
+        });
+        for (signal, stopped) in [(Signal::SIGCONT, false), (Signal::SIGTSTP, true)] {
+            kill(ticks, signal).expect("kill");
+            until("it does not act on the signal", || ((state(ticks) == 'T') == stopped).then_some(()));
+        }
+        // For as long as the word takes to the front.
+        std::thread::sleep(slow(Duration::from_millis(100)));
+        terminal.line("fg; echo fg''=$?");
+        let mut said = terminal.expect("tick");
+        std::thread::sleep(slow(Duration::from_millis(300)));
+        said += &terminal.expect("tick");
+        assert!(!said.contains("Stopped") && !said.contains("fg="), "{options}: {said}");
+        // The whole line with it.
+        terminal.key('c');
+        until("it does not end", || (state(ticks) == 'X').then_some(()));
+    }
+}
+
+/// The shell of [`stopped`], not what it has started.
+fn is_loop(pid: Pid) -> bool {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let exe = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+    !exe.ends_with("rcon") && String::from_utf8_lossy(&line).contains("while :")
+}
+
 /// Who asked for it to be kept does not find it stopped for ever.
 fn stopped_and_kept() {
     let tag = tag(21);
-    let (terminal, front, keeps) = stopped("--on-wrapper-death keep", &tag);
+    let (terminal, front, keeps) = stopped("--pids 64 --on-wrapper-death keep", &tag);
     let sleeping = || processes(&tag).into_iter().map(state).collect::<Vec<_>>();
     assert!(sleeping().contains(&'T'), "{:?}", sleeping());
     kill(front, Signal::SIGKILL).expect("kill");
