@@ -160,6 +160,7 @@ fn our_own_failures_are_125_and_say_what_to_do() {
         (&["--dev", "/dev", "--", "true"], "--dev minimal"),
         (&["--dev", "7:0", "--io-read", "7:0:1M", "true"], "--dev 7:0: names the disk"),
         (&["--show", "true"], "--show: prints capabilities and runs nothing"),
+        (&["--show", "--mem", "64M"], "--show: prints capabilities and runs nothing: what else"),
         (&["--format", "json", "--", "true"], "runs nothing"),
         (&["--format", "text", "--mem", "64M", "true"], "runs nothing"),
         (&["--pid", "1", "--", "true"], "runs nothing"),

@@ -118,10 +118,11 @@ impl Args {
             || self.receipt.counts()
     }
 
-    /// No option at all.
-    fn said_nothing(&self) -> bool {
-        let capcon = privileges::Asked { capcon: true, ..privileges::Asked::default() };
-        *self == Self { privileges: capcon, ..Self::default() }
+    /// No option but these.
+    fn said_nothing_but(&self, show: Option<Show>) -> bool {
+        let privileges =
+            privileges::Asked { show, capcon: self.privileges.capcon, ..privileges::Asked::default() };
+        *self == Self { privileges, ..Self::default() }
     }
 
     /// Checks and fills in what depends on several options at once; both readers end here. What is not `whole`, as
@@ -162,20 +163,28 @@ impl Args {
             }
         }
         self.receipt.check(&self.limits, self.group.is_some())?;
-        if self.command.is_empty() && self.privileges.capcon && self.said_nothing() {
+        if self.command.is_empty() && self.privileges.capcon && self.said_nothing_but(None) {
             self.privileges.show = Some(Show::default());
         }
-        if let Some(show) = self.privileges.show
-            && (!self.command.is_empty() || self.cage.image_config)
-        {
-            return Err(Error::new("prints capabilities and runs nothing, and there is a command").option(
-                match (show.pid, show.format) {
-                    (Some(pid), _) => format!("--pid {pid}"),
-                    (None, Some(Format::Json)) => "--format json".to_owned(),
-                    (None, Some(Format::Text)) => "--format text".to_owned(),
-                    (None, None) => "--show".to_owned(),
-                },
-            ));
+        if let Some(show) = self.privileges.show {
+            let asked = match (show.pid, show.format) {
+                (Some(pid), _) => format!("--pid {pid}"),
+                (None, Some(Format::Json)) => "--format json".to_owned(),
+                (None, Some(Format::Text)) => "--format text".to_owned(),
+                (None, None) => "--show".to_owned(),
+            };
+            if !self.command.is_empty() || self.cage.image_config {
+                return Err(
+                    Error::new("prints capabilities and runs nothing, and there is a command").option(asked)
+                );
+            }
+            if !self.said_nothing_but(self.privileges.show) {
+                return Err(Error::new(
+                    "prints capabilities and runs nothing: what else is asked for would be ignored",
+                )
+                .option(asked)
+                .try_this("rcon --show; --explain tells what a run with other options would do"));
+            }
         }
         if self.command.is_empty()
             && self.explain.is_none()

@@ -1,14 +1,16 @@
 //! A run takes some kilobytes, and is soon over: these are cut from one piece, which costs less than the C library's
-//! bookkeeping. What is larger, or comes when the piece is used up, is the C library's.
+//! bookkeeping, and less than having the C library start for it (`start.rs`). What is larger, or comes when the piece is
+//! used up, is the C library's.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-const SIZE: usize = 24 * 1024;
-/// Buffers to read files into come and go.
-const LARGEST: usize = 2048;
+/// What is not touched costs nothing.
+const SIZE: usize = 64 * 1024;
+/// Room for the files that runs read: /etc/passwd, the table of mounts.
+const LARGEST: usize = 8 * 1024;
 /// As malloc(3) aligns, which some code takes for granted (control messages of sendmsg(2) in a vector of bytes).
 const ALIGN: usize = 16;
 
