@@ -56,6 +56,11 @@ pub(crate) fn kill_both(rcon: u32) {
             kill(Pid::from_raw(pid as i32), signal).expect("kill");
         }
     }
+    // What it held is free when it is gone, and not before.
+    until("the keeper does not die", || {
+        let stat = fs::read_to_string(format!("/proc/{keeper}/stat")).unwrap_or_default();
+        (stat.is_empty() || stat.contains(") Z ") || stat.contains(") X ")).then_some(())
+    });
 }
 
 /// The command that a running rcon has started.
