@@ -34,7 +34,7 @@ use crate::cgroup::thaw;
 use crate::cli::{Args, Request};
 use crate::error::Error;
 use crate::notify::Mouth;
-use crate::supervise::children;
+use crate::supervise::{children, signal_child};
 use crate::sys;
 use crate::sys::signals::{Arrived, FRONT_DIED, Signals, TELL, Taken, be_stopped_by, die_of, queue, send};
 
@@ -67,14 +67,14 @@ impl Line<'_> {
     }
 
     /// Is this a run, as far as one can see without reading it? Then the keeper is made before that is done: the
-    /// less memory we have used by then, the less is copied. capcon may become its command, and then has none; nor has
-    /// many a cage.
+    /// less memory we have used by then, the less is copied. capcon may become its command, and then has none.
     #[must_use]
     pub fn is_plain(&self) -> bool {
         let other = |word: &OsString| {
             let word = word.as_encoded_bytes();
             let starts = |with: &[u8]| word.starts_with(with);
-            // `--explain`, `--dry-run`, `--show`, `--help`, `--version`, and any short option.
+            // `--explain`, `--dry-run`, `--show`, `--help`, `--version`, and any short option; `--unshare` and
+            // `--root`, whose plan tells whether there is a keeper at all.
             [&b"--e"[..], b"--d", b"--sh", b"--he", b"--ver", b"--unshare", b"--root"].into_iter().any(starts)
                 || (starts(b"-") && !starts(b"--"))
         };
@@ -248,9 +248,7 @@ pub fn stop_front(command: Pid, signal: i32, heir: Option<Pid>) {
     }
     be_stopped_with(command, signal, heir);
     // It has got that itself where the whole process group was woken; a second one does no harm.
-    if let Err(errno) = send(command, libc::SIGCONT) {
-        debug_assert_eq!(errno, Errno::ESRCH);
-    }
+    signal_child(command, libc::SIGCONT);
 }
 
 /// Stops this process, whose end `watched` would be.
