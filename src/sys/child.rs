@@ -176,8 +176,8 @@ pub fn serve_as_init(lead: i32, status: i32, wait_all: bool) -> ! {
     // SAFETY: numbers.
     unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0) };
     // Whoever signals all that is called as we are means the one that passes it on.
-    // SAFETY: the name is a string literal, and is copied.
-    unsafe { libc::prctl(libc::PR_SET_NAME, crate::guardian::KEEPER.as_ptr()) };
+    let named = super::name_process(crate::guardian::KEEPER);
+    debug_assert!(named.is_ok());
     close_all_but(status);
     // SAFETY: all-zero is a valid set, which is filled next.
     let mut all: libc::sigset_t = unsafe { std::mem::zeroed() };

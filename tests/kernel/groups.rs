@@ -32,6 +32,7 @@ pub(crate) fn keeper_of(rcon: u32) -> Option<u32> {
 /// The init of the pid namespace that a running rcon has made: the first below it that has another number inside.
 pub(crate) fn init_of(rcon: u32) -> u32 {
     let has_two = |pid: &u32| {
+        // Who has gone meanwhile has no number.
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         let own = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
         // In a container there is one number more for each of us.
@@ -58,8 +59,7 @@ pub(crate) fn kill_both(rcon: u32) {
     }
     // What it held is free when it is gone, and not before.
     until("the keeper does not die", || {
-        let stat = fs::read_to_string(format!("/proc/{keeper}/stat")).unwrap_or_default();
-        (stat.is_empty() || stat.contains(") Z ") || stat.contains(") X ")).then_some(())
+        matches!(crate::jobs::state(Pid::from_raw(keeper as i32)), 'X' | 'Z').then_some(())
     });
 }
 

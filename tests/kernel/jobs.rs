@@ -105,7 +105,7 @@ fn a_stop_that_is_over() {
     }
 }
 
-/// The shell of [`stopped`], not what it has started.
+/// The shell of [`stopped`], not what it has started; who has gone meanwhile is neither.
 fn is_loop(pid: Pid) -> bool {
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let exe = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
@@ -128,7 +128,7 @@ fn stopped_and_kept() {
 }
 
 /// proc_pid_stat(5); `X`: it is gone.
-fn state(pid: Pid) -> char {
+pub(crate) fn state(pid: Pid) -> char {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit(") ").next().and_then(|rest| rest.chars().next()).unwrap_or('X')
 }
