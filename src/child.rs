@@ -84,7 +84,16 @@ fn walk_from(kit: &Kit, first: usize) -> (usize, Errno) {
 #[inline(never)]
 fn leave_an_init(kit: &Kit, next: usize, wait_all: bool) -> Result<(), Errno> {
     let borrow_memory = kit.steps.iter().skip(next).all(Step::is_quick);
+    // Before there is a command. Our memory and descriptors are not the cage's business: ptrace(2) of us now needs
+    // CAP_SYS_PTRACE outside. And whoever signals all that is called as rcon means the one that passes it on.
+    sys::child::let_see(false);
+    sys::name_process(crate::guardian::KEEPER)?;
     let lead = sys::clone::spawn(CloneFlags { borrow_memory, ..CloneFlags::default() }, None, || {
+        // The steps may need files of /proc/self, which are root's alone as long as nobody may see us. In our own
+        // memory they are ours to decide on for both; quick steps need none.
+        if !(borrow_memory && sys::clone::CAN_BORROW) {
+            sys::child::let_see(true);
+        }
         sys::mount::close(kit.cage.status);
         let (step, errno) = walk_from(kit, next);
         kit.report.failed(step, errno);

@@ -166,18 +166,19 @@ pub fn close_all_but(kept: i32) {
     }
 }
 
+/// May others see this process's memory and descriptors, as far as they are its user's (PR_SET_DUMPABLE)? Exec has
+/// them see the command's.
+pub fn let_see(visible: bool) {
+    // SAFETY: numbers.
+    unsafe { libc::prctl(libc::PR_SET_DUMPABLE, libc::c_ulong::from(visible)) };
+}
+
 /// The tiny init's part, pid 1 of a pid namespace: passes signals on to `lead`, reaps whatever ends, and leaves when the
 /// lead has ended; with `wait_all`, when no process is left. Wait statuses of the lead go to `status`, but for an exit
 /// that is its own as well.
 ///
 /// The kernel kills all that is left in the namespace when pid 1 ends.
 pub fn serve_as_init(lead: i32, status: i32, wait_all: bool) -> ! {
-    // Its memory and descriptors are not the cage's business: ptrace(2) of it now needs CAP_SYS_PTRACE outside.
-    // SAFETY: numbers.
-    unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0) };
-    // Whoever signals all that is called as we are means the one that passes it on.
-    let named = super::name_process(crate::guardian::KEEPER);
-    debug_assert!(named.is_ok());
     close_all_but(status);
     // SAFETY: all-zero is a valid set, which is filled next.
     let mut all: libc::sigset_t = unsafe { std::mem::zeroed() };

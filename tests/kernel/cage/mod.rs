@@ -35,6 +35,11 @@ pub(crate) fn tests() -> Vec<Case> {
             &[Root, Need::Tool("busybox")],
             pids::an_init_is_keeper_enough,
         ),
+        Case::new(
+            "cage::an_init_hides_before_it_has_a_command",
+            &[Root, Need::Tool("strace")],
+            pids::an_init_hides_before_it_has_a_command,
+        ),
         Case::new("cage::wait_all_waits_inside", &[Root], pids::wait_all_waits_inside),
         Case::new("cage::stops_and_goes_on", &[Root], pids::stops_and_goes_on),
         Case::new("cage::root_is_all_there_is", &[Root], root::root_is_all_there_is),

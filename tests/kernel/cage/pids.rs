@@ -2,7 +2,7 @@
 
 use super::{eventually, holding};
 use crate::groups::{children, init_of};
-use crate::support::{rcon, slow};
+use crate::support::{RCON, rcon, run, slow};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -126,6 +126,25 @@ pub(super) fn an_init_is_keeper_enough() {
         kill(Pid::from_raw(init as i32), Signal::SIGKILL).expect("kill");
         let out = run.finish();
         assert_eq!(out.shell_status(), 137, "{out}");
+    }
+}
+
+/// The command's first instruction finds an init whose memory and descriptors it cannot have, and which `pkill rcon`
+/// does not mean: seen as the order of calls, because a command that looks may look too late.
+pub(super) fn an_init_hides_before_it_has_a_command() {
+    // The second one's steps are not for a borrowed memory.
+    for options in [&["--unshare", "pid"][..], &["--unshare", "pid", "--user", "65534:65534"]] {
+        let log = tempfile::NamedTempFile::new().expect("temporary file");
+        let place = log.path().display().to_string();
+        let trace = ["-f", "-qq", "-e", "trace=prctl,execve", "-o", &place, RCON];
+        let out = run("strace").args(trace).args(options).args(["--", "true"]).run();
+        assert_eq!(out.shell_status(), 0, "{out}");
+        let log = std::fs::read_to_string(log.path()).expect("log");
+        let at = |call: &str| log.lines().position(|line| line.contains(call));
+        let (hidden, named) =
+            (at("prctl(PR_SET_DUMPABLE, SUID_DUMP_DISABLE"), at("prctl(PR_SET_NAME, \"keeper\""));
+        let command = log.lines().position(|line| line.contains("execve(") && line.contains("[\"true\"]"));
+        assert!(hidden.is_some() && hidden < command && named.is_some() && named < command, "{log}");
     }
 }
 
