@@ -13,6 +13,7 @@ use nix::unistd::Pid;
 use crate::cage;
 use crate::cage::birth::{Delivered, Held, Midwife, News};
 use crate::cage::child::Tools;
+use crate::cage::step::CageStep;
 use crate::cgroup::Groups;
 use crate::child::{self, Kit, Report};
 use crate::error::{Class, Error, printable};
@@ -165,6 +166,15 @@ fn launch(
     launch_apart(plan, &entries, signals, midwife, flags, born_in)
 }
 
+/// Namespaces of later steps that the child may be born in: whoever joins others makes them there.
+fn early(plan: &Plan) -> u64 {
+    let sets_clocks = |step: &Step| matches!(step, Step::Cage(CageStep::NewTime(Some(_))));
+    match plan.birth.joins.is_empty() {
+        true => plan.birth.new.early(!plan.groups.is_empty(), plan.steps.iter().any(sets_clocks)),
+        false => 0,
+    }
+}
+
 fn kit<'a>(
     plan: &'a Plan,
     entries: &'a [i32],
@@ -199,7 +209,16 @@ fn launch_apart(
     midwife.tools.report.set((reader.as_raw_fd(), writer.as_raw_fd()));
     let pid = {
         let kit = kit(plan, entries, signals, &midwife.tools, Report::Pipe(writer.as_raw_fd()));
-        let birth = || sys::clone::spawn(flags, born_in, || child::run(&kit));
+        let with = |early| {
+            midwife.tools.born_in.set(early);
+            let flags = CloneFlags { namespaces: flags.namespaces | early, ..flags };
+            sys::clone::spawn(flags, born_in, || child::run(&kit))
+        };
+        let birth = || match early(plan) {
+            0 => with(0),
+            // Where that cannot be, the steps are taken, and say why if they cannot be either.
+            early => with(early).or_else(|_| with(0)),
+        };
         let born = || if plan.birth.is_in_other_pid() { guardian::in_job(birth) } else { birth() };
         midwife.where_it_is_born(&plan.birth, born).map_err(Failure::Said)?.map_err(Failure::Clone)?
     };

@@ -67,13 +67,6 @@ impl Midwife {
         if let Some(copies) = &birth.copies {
             copies.make()?;
         }
-        if let Some(root) = &birth.root
-            && let Ok(dir) = crate::cgroup::open_dir(root)
-        {
-            // For rcon image unpack --keep. A root that cannot be opened is told of by the child; a file system
-            // without locks, or somebody else's lock, keeps nobody from running.
-            midwife.in_use.extend(sys::try_lock(dir.as_fd(), false).is_ok().then_some(dir));
-        }
         if let Some((place, name)) = &birth.scratch {
             midwife.scratch = Some(scratch(place, name, birth)?);
         }
@@ -162,7 +155,7 @@ impl Midwife {
         super::abroad::born_there(birth, &self.joins, act)
     }
 
-    /// The child lives and waits: gives it its maps, and lets it go on.
+    /// The child lives: gives it the maps that it waits for, and does what need not be done before.
     ///
     /// # Errors
     /// The maps were refused; the child leaves by itself then.
@@ -175,6 +168,13 @@ impl Midwife {
                 Ok(_) | Err(Errno::EPIPE) => {}
                 Err(errno) => return Err(Error::new("cannot wake the child").errno(errno)),
             }
+        }
+        // While the child works. For rcon image unpack --keep: a root that cannot be opened is told of by the child; a
+        // file system without locks, or somebody else's lock, keeps nobody from running.
+        if let Some(root) = &birth.root
+            && let Ok(dir) = crate::cgroup::open_dir(root)
+        {
+            self.in_use.extend(sys::try_lock(dir.as_fd(), false).is_ok().then_some(dir));
         }
         Ok(())
     }

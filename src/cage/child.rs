@@ -28,6 +28,8 @@ pub struct Tools {
     pub relay: Option<(i32, Vec<u8>)>,
     /// The umask, while ours is 0.
     pub umask: Cell<u32>,
+    /// Namespaces of steps that the child was born in, as `CLONE_NEW*` bits: these steps are done.
+    pub born_in: Cell<u64>,
 }
 
 /// The slot of the root directory.
@@ -39,6 +41,10 @@ impl Tools {
             Some(fd) if fd >= 0 => Ok(fd),
             _ => Err(Errno::EBADF),
         }
+    }
+
+    fn was_born_in(&self, flag: i32) -> bool {
+        self.born_in.get() & flag as u64 != 0
     }
 
     fn fill(&self, slot: usize, fd: i32) -> Result<(), Errno> {
@@ -62,6 +68,8 @@ pub fn take(step: &CageStep, tools: &Tools) -> Result<(), Errno> {
         CageStep::Enter(kind, _, index) => {
             sys::enter_namespace(tools.joins.get(*index).copied().unwrap_or(-1), kind.flag())
         }
+        CageStep::NewCgroup if tools.was_born_in(libc::CLONE_NEWCGROUP) => Ok(()),
+        CageStep::NewTime(_) if tools.was_born_in(libc::CLONE_NEWTIME) => Ok(()),
         CageStep::NewCgroup => sys::unshare(libc::CLONE_NEWCGROUP),
         CageStep::NewTime(offsets) => new_time(offsets.as_deref()),
         CageStep::Hostname(name) => sys::set_hostname(name),

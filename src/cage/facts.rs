@@ -71,7 +71,11 @@ fn ids(root: &Path, asked: &Asked) -> idmap::Facts {
     let privileged = has(caps::Capability::CAP_SETUID) && has(caps::Capability::CAP_SETGID);
     let read = |path: &str| files::text(&root.join(path)).unwrap_or_default();
     let mut facts = idmap::Facts { own, privileged, ..idmap::Facts::default() };
-    if privileged {
+    if privileged && is_first_user_namespace(root) {
+        // Every number is mapped to itself (user_namespaces(7)).
+        let all = vec![idmap::Range { inside: 0, outside: 0, count: u32::MAX }];
+        facts.maps = (all.clone(), all);
+    } else if privileged {
         facts.maps =
             (idmap::parse_map(&read("proc/self/uid_map")), idmap::parse_map(&read("proc/self/gid_map")));
     } else if !asked.map.users.is_empty() || !asked.map.groups.is_empty() {
@@ -80,6 +84,13 @@ fn ids(root: &Path, asked: &Asked) -> idmap::Facts {
         facts.lent = (lent("etc/subuid"), lent("etc/subgid"));
     }
     facts
+}
+
+/// One question instead of two files to read; where the kernel cannot answer, they are read.
+fn is_first_user_namespace(root: &Path) -> bool {
+    /// PROC_USER_INIT_INO of linux/proc_ns.h.
+    const FIRST: u64 = 0xEFFF_FFFD;
+    root == Path::new("/") && crate::sys::pidfd::own_user_namespace() == Ok(FIRST)
 }
 
 fn user_name(passwd: &str, uid: u32) -> Option<String> {

@@ -103,12 +103,23 @@ impl Set {
         Kind::ALL.into_iter().filter(move |kind| self.has(*kind))
     }
 
-    /// The kinds that the child is created with. A cgroup namespace has its creator's group as root, so the
-    /// child makes it after joining; the clocks of a time namespace are set before anybody is in it.
+    /// The kinds that the child is created with. A cgroup namespace has its creator's group as root, so that the
+    /// child of a group makes it after joining; the clocks of a time namespace are set before anybody is in it.
     #[must_use]
     pub fn at_birth(self) -> u64 {
-        (self.0 & !(libc::CLONE_NEWCGROUP | libc::CLONE_NEWTIME)) as u64
+        self.0 as u64 & !Self::AFTER_BIRTH
     }
+
+    /// Those of the others that it may be created with as well, where the kernel can: there is no group to join, and
+    /// no clock to set.
+    #[must_use]
+    pub fn early(self, joins: bool, sets_clocks: bool) -> u64 {
+        let late =
+            if joins { libc::CLONE_NEWCGROUP } else { 0 } | if sets_clocks { libc::CLONE_NEWTIME } else { 0 };
+        self.0 as u64 & Self::AFTER_BIRTH & !(late as u64)
+    }
+
+    const AFTER_BIRTH: u64 = (libc::CLONE_NEWCGROUP | libc::CLONE_NEWTIME) as u64;
 
     /// Adds a list: `mount,pid`, `all`.
     ///
@@ -161,9 +172,13 @@ mod tests {
         set.add_list("mount,pid,cgroup").unwrap();
         assert!(set.has(Kind::Mount) && set.has(Kind::Pid) && !set.has(Kind::Net));
         assert_eq!(set.at_birth(), (libc::CLONE_NEWNS | libc::CLONE_NEWPID) as u64);
+        assert_eq!(set.early(false, false), libc::CLONE_NEWCGROUP as u64);
+        assert_eq!(set.early(true, false), 0);
         assert!(set.add_list("mount,paper").unwrap_err().contains("\"paper\""));
         set.add_list("all").unwrap();
         assert_eq!(set.kinds().count(), 8);
+        assert_eq!(set.early(true, false), libc::CLONE_NEWTIME as u64);
+        assert_eq!(set.early(true, true), 0);
         assert_eq!(join("net=12").unwrap().path, PathBuf::from("/proc/12/ns/net"));
         assert_eq!(join("mount=/x/y").unwrap().kind, Kind::Mount);
         assert!(join("net=blue").is_err() && join("net").is_err());
