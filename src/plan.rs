@@ -336,6 +336,7 @@ impl Plan {
             && birth.new.has(Kind::Pid)
             && birth.relay.is_none()
             && birth.scratch.is_none()
+            && birth.copies.is_none()
             && self.groups.is_empty()
             && self.ending == Ending::Kill
             && self.receipt == receipt::Asked::default()

@@ -282,7 +282,6 @@ impl Group {
         }
         take_back(self.parent.as_fd(), &mut self.enabled, self.plan.aside.as_deref());
         if let (Some(_), Some(leaf)) = (&self.aside, &self.plan.aside)
-            // The front may be gone.
             && both_of_us().iter().all(|pid| {
                 matches!(write_at(self.parent.as_fd(), "cgroup.procs", pid), Ok(()) | Err(Errno::ESRCH))
             })
@@ -345,8 +344,13 @@ fn forget(parent: BorrowedFd, controller: Controller) {
     debug_assert!(removed != Err(Errno::EBADF));
 }
 
-/// The keeper, and the front if that is another process, as cgroup.procs takes them.
+/// The keeper, and the front if that is another process and lives, as cgroup.procs takes them: a dead one's number may be
+/// a stranger's.
 fn both_of_us() -> Vec<String> {
     let (own, front) = (std::process::id(), crate::guardian::front());
-    if own == front { vec!["0".to_owned()] } else { vec!["0".to_owned(), front.to_string()] }
+    let mut both = vec!["0".to_owned()];
+    if own != front && !crate::guardian::front_is_dead() {
+        both.push(front.to_string());
+    }
+    both
 }

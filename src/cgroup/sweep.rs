@@ -16,32 +16,32 @@ pub struct Names {
     prefix: Option<String>,
     /// May be used by other runs as well: then it stays.
     shared: Option<String>,
-    /// `--name`, with a number in it or not.
-    named: Option<(String, String)>,
+    /// `--name`.
+    named: Option<Name>,
 }
 
 impl Names {
     /// Those of the run whose front is `pid`, with `--group` and `--name`.
     #[must_use]
     pub fn of_run(pid: u32, shared: Option<&str>, name: Option<Name>) -> Self {
-        let named = name.map(|name| match name {
-            Name::Exact(name) => (format!("rcon-{name}"), String::new()),
-            Name::Numbered(before, after) => (format!("rcon-{before}"), after),
-        });
         Self {
             prefix: Some(format!("rcon-{pid}-")),
             shared: shared.map(|name| format!("rcon-{name}")),
-            named,
+            named: name,
         }
     }
 
     fn is_own(&self, name: &str) -> bool {
-        let numbered = |(before, after): &(String, String)| {
-            let rest = name.strip_prefix(before.as_str()).and_then(|rest| rest.strip_suffix(after.as_str()));
-            rest.is_some_and(|number| number.bytes().all(|b| b.is_ascii_digit()))
+        let is_named = || match (&self.named, name.strip_prefix("rcon-")) {
+            (Some(Name::Exact(own)), Some(name)) => name == own,
+            (Some(Name::Numbered(before, after)), Some(name)) => {
+                let number =
+                    name.strip_prefix(before.as_str()).and_then(|rest| rest.strip_suffix(after.as_str()));
+                number.is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
+            }
+            _ => false,
         };
-        self.prefix.as_ref().is_some_and(|prefix| name.starts_with(prefix.as_str()))
-            || self.named.as_ref().is_some_and(numbered)
+        self.prefix.as_ref().is_some_and(|prefix| name.starts_with(prefix.as_str())) || is_named()
     }
 }
 
@@ -100,4 +100,20 @@ fn leave_leaf(parent: BorrowedFd, leaf: &OsStr) -> bool {
         }
     }
     write_at(parent, "cgroup.procs", "0").is_ok() && remove_tree(parent, leaf)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_knows_its_own_groups() {
+        let own = |name: Name, text| Names::of_run(7, None, Some(name)).is_own(text);
+        let exact = || Name::Exact("build".to_owned());
+        let numbered = || Name::Numbered("build-".to_owned(), String::new());
+        assert!(own(exact(), "rcon-build") && own(exact(), "rcon-7-abc"));
+        assert!(!own(exact(), "rcon-build2") && !own(exact(), "build") && !own(exact(), "rcon-77-abc"));
+        assert!(own(numbered(), "rcon-build-12") && !own(numbered(), "rcon-build-"));
+        assert!(!own(numbered(), "rcon-build-1x"));
+    }
 }

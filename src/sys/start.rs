@@ -293,8 +293,15 @@ extern "C" fn start_the_rest() {
     // SAFETY: new memory at a place of the kernel's choice.
     let room = unsafe { libc::mmap(std::ptr::null_mut(), size, protection, kind, -1, 0) };
     if room == libc::MAP_FAILED {
-        // Without memory it goes on as it is: what is left to do is to say so.
-        return;
+        // Whoever called needs memory, and its library has none to give before it has started. The other of front and
+        // keeper ends what there is, as at any death by this signal.
+        let text = "rcon: there is no memory to go on with (ulimit -v, or an enclosing limit)\n";
+        // SAFETY: a text of this length.
+        unsafe { libc::write(2, text.as_ptr().cast(), text.len()) };
+        // SAFETY: no arguments.
+        let own = unsafe { libc::getpid() };
+        // SAFETY: numbers.
+        unsafe { libc::kill(own, libc::SIGKILL) };
     }
     let copy = room.cast::<u8>().wrapping_add(REST).cast::<usize>();
     // SAFETY: both are that long, and apart.
