@@ -27,14 +27,14 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::unistd::{Pid, getpgrp, getppid, setpgid};
+use nix::unistd::{Pid, getpgid, getpgrp, getppid, getsid, setpgid};
 
 use crate::cgroup::sweep::{self, Names};
 use crate::cgroup::thaw;
 use crate::cli::{Args, Request};
 use crate::error::Error;
 use crate::notify::Mouth;
-use crate::supervise::{children, signal_child};
+use crate::supervise::{children, parent_of};
 use crate::sys;
 use crate::sys::signals::{Arrived, FRONT_DIED, Signals, TELL, Taken, be_stopped_by, die_of, queue, send};
 
@@ -240,31 +240,115 @@ fn tell_front(news: News) {
 }
 
 /// `command` has been stopped by this signal: so is the front, for the shell that waits for it. Brought back to
-/// the foreground, it hands the terminal on to `heir`, who had it.
-pub fn stop_front(command: Pid, signal: i32, heir: Option<Pid>) {
+/// the foreground, it hands the terminal on to `heir`, who had it. What the command is to be sent now: where the whole
+/// process group was woken it has got that itself, and a second one does no harm.
+#[must_use]
+pub fn stop_front(command: Pid, signal: i32, heir: Option<Pid>) -> &'static [i32] {
     let heir = heir.unwrap_or(Pid::from_raw(0));
-    if !is_alone() {
-        return tell_front(News::Stopped(signal, heir));
+    if is_alone() {
+        return stop_job(command, signal, heir);
     }
-    be_stopped_with(command, signal, heir);
-    // It has got that itself where the whole process group was woken; a second one does no harm.
-    signal_child(command, libc::SIGCONT);
+    tell_front(News::Stopped(signal, heir));
+    &[]
 }
 
-/// Stops this process, whose end `watched` would be.
-fn be_stopped_with(watched: Pid, signal: i32, heir: Pid) {
-    let sentry = post_sentry(watched);
-    be_stopped_by(signal);
+/// Does the terminal, or who reads from it in the background, stop a process group with this signal?
+#[must_use]
+pub fn is_job_control(signal: i32) -> bool {
+    matches!(signal, libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU)
+}
+
+/// This signal has stopped the command: stops this process, whose end `watched` would be, until somebody continues the
+/// job. What the command is sent then.
+///
+/// Where nobody could, the kernel would not have stopped the command had the keeper not been its parent (an orphaned
+/// process group, setpgid(2)), and so it goes on; one that reads from the terminal in the background would have got an
+/// error, and is hung up on. So is who has lost those who could continue it, as by the kernel.
+fn stop_job(watched: Pid, signal: i32, heir: Pid) -> &'static [i32] {
+    // Another read from the terminal stops it again, before it dies of that; or it does not die of that.
+    static HUNG_UP: AtomicU32 = AtomicU32::new(0);
+    let above = Above::look();
+    if above.nobody_continues {
+        return match signal {
+            libc::SIGTSTP => to_job(&[libc::SIGCONT]),
+            libc::SIGTTIN | libc::SIGTTOU if HUNG_UP.fetch_add(1, Ordering::Relaxed) < 3 => {
+                to_job(&[libc::SIGCONT]);
+                HANG_UP
+            }
+            // Somebody who means it, and can wake it as well.
+            _ => &[],
+        };
+    }
+    let sentry = post_sentry(watched, &above.processes);
+    let woken = be_stopped_by(if is_job_control(signal) { signal } else { libc::SIGTSTP });
     if let Some(sentry) = sentry {
         end(sentry);
     }
     hand_on_terminal(heir);
+    if woken && Above::look().nobody_continues {
+        return to_job(HANG_UP);
+    }
+    // One that we cannot be stopped with, and that has stopped itself, waits for somebody else.
+    if woken || is_job_control(signal) { &[libc::SIGCONT] } else { &[] }
 }
 
-/// A stopped process cannot see that whom it waits for has died: what that leaves, and the job itself, would stay
-/// stopped until somebody continues it. This child wakes us then, and ends with us. Without one (no process is to be
-/// had) it is as said.
-fn post_sentry(watched: Pid) -> Option<Pid> {
+/// What the kernel sends to a process group that is stopped and has lost who could continue it.
+const HANG_UP: &[i32] = &[libc::SIGHUP, libc::SIGCONT];
+
+/// To all of our process group, who were stopped with the command.
+fn to_job(signals: &'static [i32]) -> &'static [i32] {
+    for signal in signals {
+        // EPERM: of those there none that we may signal, ourselves included, which cannot be.
+        if let Err(errno) = send(Pid::from_raw(0), *signal) {
+            debug_assert_eq!(errno, Errno::EPERM);
+        }
+    }
+    signals
+}
+
+/// Our parents, up to one that could continue our process group.
+struct Above {
+    processes: Vec<Pid>,
+    /// There is none: the first that is not of our group is of another session as well. Where that cannot be seen, it is
+    /// taken for one that could.
+    nobody_continues: bool,
+}
+
+impl Above {
+    fn look() -> Self {
+        let (session, group) = (getsid(None), getpgrp());
+        let mut above = Self { processes: Vec::new(), nobody_continues: false };
+        let (mut pid, mut child) = (getppid(), Pid::this());
+        if group.as_raw() == 0 || session.is_ok_and(|session| session.as_raw() == 0) {
+            return above;
+        }
+        // A process group is not deep; and the parents of one may change while we look.
+        while above.processes.len() < 100 {
+            if pid.as_raw() == 0 {
+                // Of an outer pid namespace. The parent of a session's leader is not in the session.
+                above.nobody_continues = session == Ok(child);
+                break;
+            }
+            above.processes.push(pid);
+            match (getsid(Some(pid)), getpgid(Some(pid))) {
+                (Ok(its), _) if session != Ok(its) => above.nobody_continues = true,
+                (Ok(_), Ok(its)) if its == group => {
+                    let Some(parent) = parent_of(pid) else { break };
+                    (pid, child) = (parent, pid);
+                    continue;
+                }
+                _ => {}
+            }
+            break;
+        }
+        above
+    }
+}
+
+/// A stopped process cannot see that whom it waits for has died, or who would continue it: what that leaves, and the job
+/// itself, would stay stopped until somebody continues it. This child wakes us then, and ends with us. Without one (no
+/// process is to be had) it is as said.
+fn post_sentry(watched: Pid, above: &[Pid]) -> Option<Pid> {
     let front = Pid::this();
     if let Some(sentry) = sys::clone::fork().ok()? {
         return Some(sentry);
@@ -274,7 +358,10 @@ fn post_sentry(watched: Pid) -> Option<Pid> {
         .and_then(|()| sys::name_process(KEEPER))
         .and_then(|()| sys::pidfd::open(watched));
     if let Ok(watched) = posted {
-        let mut set = [PollFd::new(watched.as_fd(), PollFlags::POLLIN)];
+        // One that has gone already has changed the parent of whom we would have found there next: seen when we wake.
+        let above: Vec<OwnedFd> = above.iter().filter_map(|pid| sys::pidfd::open(*pid).ok()).collect();
+        let watched = std::iter::once(&watched).chain(&above);
+        let mut set: Vec<PollFd> = watched.map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)).collect();
         while getppid() == front && poll(&mut set, PollTimeout::NONE) == Err(Errno::EINTR) {}
         if getppid() == front && send(front, libc::SIGCONT).is_err() {
             sys::leave(1);
@@ -364,7 +451,7 @@ impl Front<'_> {
             match (arrived.signal, self.news(&arrived)) {
                 (_, Some(News::Died(signal))) => died = Some(signal),
                 (_, Some(News::Stopped(signal, heir))) => {
-                    be_stopped_with(self.keeper, signal, heir);
+                    let then = stop_job(self.keeper, signal, heir);
                     // A stop that was told while we were stopped is over: who woke us has woken the command, or the
                     // signal below does. To stop for it would be to stop a job that goes on.
                     while let Some(told) = self.taken.told() {
@@ -375,7 +462,7 @@ impl Front<'_> {
                         }
                     }
                     // Who woke the whole process group has woken the command too; a second SIGCONT does no harm.
-                    self.tell(libc::SIGCONT);
+                    then.iter().for_each(|signal| self.tell(*signal));
                 }
                 (_, Some(News::Speech)) => self.speak(),
                 (libc::SIGCHLD, None) => {
@@ -389,6 +476,8 @@ impl Front<'_> {
                         return self.leave(status, died);
                     }
                 }
+                // What we have sent to the whole job.
+                (_, None) if arrived.sender == Pid::this() => {}
                 (_, None) => arrived.pass_to(self.keeper),
             }
         }

@@ -44,6 +44,8 @@ pub enum Left {
     Group(String),
     /// A process that our SIGKILL did not end: it has become root, or hangs in the kernel.
     Process(i32),
+    /// Processes that only /proc could show.
+    Unseen,
 }
 
 impl fmt::Display for Left {
@@ -51,6 +53,7 @@ impl fmt::Display for Left {
         match self {
             Self::Group(path) => f.write_str(path),
             Self::Process(pid) => write!(f, "process {pid}"),
+            Self::Unseen => f.write_str("processes that the command left behind"),
         }
     }
 }
@@ -115,6 +118,9 @@ impl Outcome {
                 }
                 Left::Process(_) => {
                     "could not be ended: it has another user's rights by now, or hangs in the kernel"
+                }
+                Left::Unseen => {
+                    "could not be found, and so not ended: no /proc of this pid namespace is mounted (mount -t proc proc /proc)"
                 }
             };
             out.push(format!("rcon: {left} {why}"));

@@ -67,6 +67,13 @@ impl Midwife {
         if let Some(copies) = &birth.copies {
             copies.make()?;
         }
+        if let Some(root) = &birth.root
+            && let Ok(dir) = crate::cgroup::open_dir(root)
+        {
+            // For rcon image unpack --keep. A root that cannot be opened is told of by the child; a file system
+            // without locks, or somebody else's lock, keeps nobody from running.
+            midwife.in_use.extend(sys::try_lock(dir.as_fd(), false).is_ok().then_some(dir));
+        }
         if let Some((place, name)) = &birth.scratch {
             midwife.scratch = Some(scratch(place, name, birth)?);
         }
@@ -155,7 +162,7 @@ impl Midwife {
         super::abroad::born_there(birth, &self.joins, act)
     }
 
-    /// The child lives: gives it the maps that it waits for, and does what need not be done before.
+    /// The child lives and waits: gives it its maps, and lets it go on.
     ///
     /// # Errors
     /// The maps were refused; the child leaves by itself then.
@@ -168,13 +175,6 @@ impl Midwife {
                 Ok(_) | Err(Errno::EPIPE) => {}
                 Err(errno) => return Err(Error::new("cannot wake the child").errno(errno)),
             }
-        }
-        // While the child works. For rcon image unpack --keep: a root that cannot be opened is told of by the child; a
-        // file system without locks, or somebody else's lock, keeps nobody from running.
-        if let Some(root) = &birth.root
-            && let Ok(dir) = crate::cgroup::open_dir(root)
-        {
-            self.in_use.extend(sys::try_lock(dir.as_fd(), false).is_ok().then_some(dir));
         }
         Ok(())
     }
@@ -253,14 +253,17 @@ impl News {
     fn watched(&self, pid: Pid, fd: OwnedFd) -> Other {
         let last = Rc::clone(&self.last);
         let ready = Box::new(move |fd: &OwnedFd| {
-            let (stopped, more) = read(fd, &last);
-            if let Some(signal) = stopped {
+            let (mut stopped, more) = read(fd, &last);
+            while let Some(signal) = stopped.take() {
                 // Its first child is the command, which may have the terminal in a process group of its own.
                 let command = crate::supervise::children_of(pid).first().copied().unwrap_or(pid);
-                crate::supervise::stop_with_it(command, signal);
-                // Of a stop while we were stopped ourselves; see the front's way in `guardian`.
-                if crate::guardian::is_alone() && read(fd, &last).0.is_some() {
-                    crate::supervise::signal_child(command, libc::SIGCONT);
+                let then = crate::supervise::stop_with_it(command, signal);
+                if crate::guardian::is_alone() {
+                    // Of stops while we were stopped ourselves: see `Run::resume`.
+                    stopped = read(fd, &last).0.filter(|_| crate::supervise::is_stopped(command));
+                }
+                if stopped.is_none() {
+                    then.iter().for_each(|signal| crate::supervise::signal_child(command, *signal));
                 }
             }
             more

@@ -28,12 +28,15 @@ use crate::sys;
 use crate::sys::signals::{Arrived, FRONT_DIED};
 use crate::usage::Usage;
 pub use grow::Growth;
-pub(crate) use processes::{children, children_of, signal_child};
-use processes::{signal_all, together};
+use processes::{can_see, family, signal_all, together};
+pub(crate) use processes::{children, children_of, is_stopped, parent_of, signal_child};
 pub use watch::{Cause, Watch};
 
 /// How long the end of what the command left behind is waited for, after SIGKILL.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long the same is waited for where it can be neither seen nor killed.
+const UNSEEN: Duration = Duration::from_millis(100);
 
 /// What runs for less is not worth the call.
 const SETTLED: Duration = Duration::from_millis(100);
@@ -43,17 +46,18 @@ const AGAIN: Duration = Duration::from_millis(20);
 
 /// Waits for the command, and for the end of its group.
 pub fn wait(running: Running, plan: &Plan, keeper: &Keeper) -> Outcome {
-    let mut run = Run { running, plan, keeper, ended: None, stop: None };
+    let mut run = Run { running, plan, keeper, ended: None, stop: None, stops: 0, stopped_by: 0 };
     run.running.watch.start(run.running.started);
     // Who is there for longer gives back what it took to get here: a third of this process's memory.
     let mut settles = run.running.started.checked_add(SETTLED);
+    run.take_signals(true);
     while !run.is_over() {
         run.sleep(run.next().into_iter().chain(settles).min());
         if settles.is_some_and(|at| at <= Instant::now()) {
             settles = None;
             sys::give_back_stack();
         }
-        run.take_signals();
+        run.take_signals(false);
         run.look();
     }
     run.finish()
@@ -80,6 +84,9 @@ struct Run<'a> {
     keeper: &'a Keeper,
     ended: Option<Ended>,
     stop: Option<Stop>,
+    /// So often has the command been stopped since the front has last gone on with it; the last time by this signal.
+    stops: u32,
+    stopped_by: i32,
 }
 
 /// A run that is being ended.
@@ -105,13 +112,26 @@ impl Run<'_> {
         if !reap_all() {
             return true;
         }
+        // Who has been killed as far as could be, and is still there without being seen, will not be seen later.
+        if self.stop.as_ref().is_some_and(|stop| stop.killed)
+            && !can_see()
+            && self.running.groups.processes().is_empty()
+        {
+            return true;
+        }
+        let command = self.command();
         if let Some(stop) = &mut self.stop
             && !stop.told_all
         {
             stop.told_all = true;
-            signal_all(&self.running, stop.signal);
+            signal_all(&self.running, command, stop.signal);
         }
         false
+    }
+
+    /// The command, as long as its number is its own.
+    fn command(&self) -> Option<Pid> {
+        self.ended.is_none().then_some(self.running.pid)
     }
 
     /// When to wake at the latest.
@@ -149,22 +169,66 @@ impl Run<'_> {
         self.running.others.retain_mut(|other| !ready.next().unwrap_or(false) || (other.ready)(&other.fd));
     }
 
-    /// Handles all signals that have come.
-    fn take_signals(&mut self) {
-        let (mut changed, mut continued) = (false, false);
+    /// Handles all signals that have come. `early`: before the command can have been in the group that a terminal
+    /// signals, or so shortly after that a second one does no harm.
+    fn take_signals(&mut self, early: bool) {
+        let (mut changed, mut continued, mut resumed) = (false, false, false);
         while let Some(arrived) = self.running.signals.next() {
+            let own = !guardian::is_alone() && arrived.sender == self.keeper.front && arrived.told.is_none();
             let arrived = arrived.before(self.keeper.front);
             match arrived.signal {
                 libc::SIGCHLD => changed = true,
                 FRONT_DIED if guardian::front_is_dead() => self.front_died(),
+                libc::SIGCONT if own => resumed = true,
                 signal => {
                     continued |= signal == libc::SIGCONT;
-                    self.pass_on(&arrived);
+                    self.pass_on(&arrived, early);
                 }
             }
         }
         if changed && self.ended.is_none() {
-            self.ended = reap_until(&self.running, continued);
+            self.reap(continued);
+        }
+        match self.ended {
+            None if resumed => self.resume(),
+            Some(_) if resumed => children().into_iter().for_each(|pid| signal_child(pid, libc::SIGCONT)),
+            _ => {}
+        }
+    }
+
+    /// The front, stopped because the command was, goes on, and the command with it. But one that has been stopped
+    /// again was woken with the front, and is stopped by somebody who wants the job to stop.
+    fn resume(&mut self) {
+        let again = std::mem::take(&mut self.stops) > 1 && is_stopped(self.running.pid);
+        if again {
+            self.stops = 1;
+            self.stop_with_it();
+        } else {
+            signal_child(self.running.pid, libc::SIGCONT);
+        }
+    }
+
+    fn stop_with_it(&self) {
+        let command = self.running.pid;
+        stop_with_it(command, self.stopped_by).iter().for_each(|signal| signal_child(command, *signal));
+    }
+
+    /// Reaps whoever has ended, up to the command. `continued`: a SIGCONT has come as well.
+    fn reap(&mut self, continued: bool) {
+        let command = self.running.pid;
+        while let Ok(Some((pid, status, usage))) = sys::reap() {
+            if libc::WIFSTOPPED(status) {
+                // Stopped and continued before we looked: to stop now would leave us stopped beside it.
+                if pid == command && !continued {
+                    (self.stops, self.stopped_by) = (self.stops + 1, libc::WSTOPSIG(status));
+                    self.stop_with_it();
+                }
+            } else if pid == command {
+                // Behind an init, the command's own end is in what that has told.
+                let status = self.running.news.as_ref().map_or(status, |news| news.end(status));
+                self.ended = Some(Ended::from_status(status, &usage));
+                return;
+            }
         }
     }
 
@@ -177,22 +241,22 @@ impl Run<'_> {
             }
         } else {
             // If it was a stopped job, the shell that could have continued it has lost sight of it.
-            signal_all(&self.running, libc::SIGCONT);
+            signal_all(&self.running, self.command(), libc::SIGCONT);
         }
     }
 
     /// Hands a signal on: to the command, or to those whom it left behind.
-    fn pass_on(&mut self, arrived: &Arrived) {
+    fn pass_on(&mut self, arrived: &Arrived, early: bool) {
         let told = arrived.signal == libc::SIGTERM;
         if told {
             self.stop(Cause::Told, libc::SIGTERM);
         }
         if self.ended.is_some() {
-            children().into_iter().for_each(|pid| pass_on(pid, arrived));
+            children().into_iter().for_each(|pid| pass_on(pid, arrived, early));
             return;
         }
         if !self.is_the_commands_own(arrived) {
-            pass_on(self.running.pid, arrived);
+            pass_on(self.running.pid, arrived, early);
         }
         if told {
             // A stopped process acts on no signal.
@@ -213,14 +277,14 @@ impl Run<'_> {
 
     /// Looks at the clocks.
     fn look(&mut self) {
-        let now = Instant::now();
+        let (now, command) = (Instant::now(), self.command());
         if let Some(cause) = self.running.watch.look(now) {
             self.stop(cause, self.plan.receipt.first_signal());
             if let Some(stop) = &mut self.stop
                 && !self.plan.receipt.grace().is_zero()
             {
                 stop.told_all = true;
-                signal_all(&self.running, stop.signal);
+                signal_all(&self.running, command, stop.signal);
             }
         }
         if let Some(stop) = &mut self.stop
@@ -228,7 +292,7 @@ impl Run<'_> {
         {
             let again = std::mem::replace(&mut stop.killed, true);
             stop.kill_at = Some(now + AGAIN);
-            kill_all(&self.running);
+            kill_all(&self.running, command);
             if again {
                 children().into_iter().for_each(cgroup::thaw);
             }
@@ -285,13 +349,16 @@ impl Run<'_> {
         let start = Instant::now();
         let mut pause = Duration::from_millis(1);
         loop {
-            kill_all(&self.running);
+            kill_all(&self.running, None);
             if pause > AGAIN {
                 children().into_iter().for_each(cgroup::thaw);
             }
             let others = reap_all();
             if self.running.groups.try_remove() && !others {
                 return Vec::new();
+            }
+            if others && !can_see() && start.elapsed() > UNSEEN && self.running.groups.left().is_empty() {
+                return vec![Left::Unseen];
             }
             if start.elapsed() > PATIENCE {
                 let groups = self.running.groups.left().into_iter().map(Left::Group);
@@ -306,61 +373,44 @@ impl Run<'_> {
 }
 
 /// SIGKILL to everything in the run. Orphans of those that die become our children and are met the next time.
-fn kill_all(running: &Running) {
+fn kill_all(running: &Running, command: Option<Pid>) {
     running.groups.kill();
-    for pid in children() {
+    for pid in family(command) {
         signal_child(pid, libc::SIGKILL);
     }
 }
 
 /// Hands a signal to a process, unless it has got it already.
-fn pass_on(pid: Pid, arrived: &Arrived) {
+fn pass_on(pid: Pid, arrived: &Arrived, early: bool) {
     // The terminal has signalled its whole foreground group. One that a process sent to its own group (`kill 0`)
     // has reached that process; a signal of ours is SIGPIPE, because nobody reads our messages.
-    let has_got_it = arrived.from_terminal && together(pid);
+    let has_got_it = !early && arrived.from_terminal && together(pid);
     if !has_got_it && arrived.sender != pid && arrived.sender != Pid::this() {
         signal_child(pid, arrived.signal);
     }
 }
 
-/// Reaps whoever has ended; the command's end, if it is among them. `continued`: a SIGCONT has come as well.
-fn reap_until(running: &Running, continued: bool) -> Option<Ended> {
-    let command = running.pid;
-    while let Ok(Some((pid, status, usage))) = sys::reap() {
-        if libc::WIFSTOPPED(status) {
-            // Stopped and continued before we looked: to stop now would leave us stopped beside it.
-            if pid == command && !continued {
-                stop_with_it(command, libc::WSTOPSIG(status));
-            }
-        } else if pid == command {
-            // Behind an init, the command's own end is in what that has told.
-            let status = running.news.as_ref().map_or(status, |news| news.end(status));
-            return Some(Ended::from_status(status, &usage));
-        }
-    }
-    None
-}
-
 /// The command has stopped. A shell with job control waits for the *front* to stop, so it does, and passes on what
 /// wakes it. Only where there is such a shell: elsewhere somebody would wake the command, and nobody the
-/// front.
-pub(crate) fn stop_with_it(command: Pid, signal: i32) {
+/// front. What the command is to be sent now.
+#[must_use]
+pub(crate) fn stop_with_it(command: Pid, signal: i32) -> &'static [i32] {
     let Ok(tty) = nix::fcntl::open(
         c"/dev/tty",
         nix::fcntl::OFlag::O_RDWR | nix::fcntl::OFlag::O_CLOEXEC,
         nix::sys::stat::Mode::empty(),
     ) else {
-        return;
+        return &[];
     };
     let (own, before) = (guardian::job(), nix::unistd::tcgetpgrp(tty.as_fd()).ok());
     // A shell that suspends itself does so in a group of its own that has the terminal.
     let its_group = nix::unistd::getpgid(Some(command)).ok();
     let foreground = before.is_some() && (before == Some(own) || before == its_group);
-    let by_job_control = matches!(signal, libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU);
-    if foreground || (by_job_control && its_group == Some(own)) {
+    if foreground || (guardian::is_job_control(signal) && its_group == Some(own)) {
         let heir = before.filter(|group| *group != own && before == its_group);
-        guardian::stop_front(command, if by_job_control { signal } else { libc::SIGTSTP }, heir);
+        return guardian::stop_front(command, signal, heir);
     }
+    &[]
 }
 
 /// Reaps all that have ended. `true`: there are processes of the command that have not.

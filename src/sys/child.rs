@@ -123,6 +123,13 @@ pub fn change_directory(path: &CStr) -> Result<(), Errno> {
     Errno::result(unsafe { libc::chdir(path.as_ptr()) }).map(drop)
 }
 
+/// Is it there, and may it be executed (access(2))? As the real user: where that makes a difference, exec knows better.
+#[must_use]
+pub fn may_execute(path: &CStr) -> bool {
+    // SAFETY: the path ends with NUL.
+    unsafe { libc::access(path.as_ptr(), libc::X_OK) == 0 }
+}
+
 /// umask(2); returns the mask before.
 pub fn set_umask(mask: u32) -> u32 {
     // SAFETY: a number.
@@ -207,7 +214,13 @@ pub fn serve_as_init(lead: i32, status: i32, wait_all: bool) -> ! {
                 }
                 lead_lives = false;
                 if told.is_err() || !wait_all {
-                    super::leave(0);
+                    // Where the end could not be told (the pipe is full of stops that nobody has read), our own
+                    // status is all there is.
+                    super::leave(if libc::WIFSIGNALED(answer) {
+                        128 + libc::WTERMSIG(answer)
+                    } else {
+                        libc::WEXITSTATUS(answer)
+                    });
                 }
             } else if pid == 0 {
                 break;

@@ -203,11 +203,34 @@ impl Inherited {
             // SAFETY: SIG_IGN installs no handler.
             unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
         }
+        self.forget_stops();
         // SAFETY: the mask is a set that the kernel gave us.
         Errno::result(unsafe {
             libc::sigprocmask(libc::SIG_SETMASK, &raw const self.mask, std::ptr::null_mut())
         })
         .map(drop)
+    }
+}
+
+impl Inherited {
+    /// A Ctrl-Z that has come since we joined the job would stop us now: before there is a command, while the keeper
+    /// waits for there to be one and hears nothing. The keeper, which hears of it from the front, stops the command.
+    fn forget_stops(&self) {
+        let mut pending = only(0);
+        // SAFETY: a set to be written over.
+        unsafe { libc::sigpending(&raw mut pending) };
+        for stop in [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU] {
+            // SAFETY: valid sets, and a signal's number.
+            let comes = unsafe { libc::sigismember(&raw const pending, stop) } == 1;
+            // SAFETY: as above.
+            if comes && unsafe { libc::sigismember(&raw const self.mask, stop) } == 0 {
+                // Ignored, it is pending no more; it was not ignored before, or it would not have been.
+                // SAFETY: SIG_IGN installs no handler.
+                let action = unsafe { libc::signal(stop, libc::SIG_IGN) };
+                // SAFETY: the action that it had.
+                unsafe { libc::signal(stop, action) };
+            }
+        }
     }
 }
 
@@ -239,8 +262,8 @@ fn only(signal: i32) -> libc::sigset_t {
 
 /// Lets this process be stopped by `signal` (one of SIGTSTP, SIGTTIN, SIGTTOU) and comes back when it is
 /// continued. The kernel does not stop a process group that nobody could continue (an orphaned one), nor one
-/// that ignores the signal: then this comes back at once.
-pub fn be_stopped_by(signal: i32) {
+/// that ignores the signal: then this comes back at once, with `false`.
+pub fn be_stopped_by(signal: i32) -> bool {
     let (stop, resume) = (only(signal), only(libc::SIGCONT));
     raise(signal);
     // SAFETY: a valid set; the signal's action is the default one or to be ignored, no handler of ours.
@@ -251,7 +274,7 @@ pub fn be_stopped_by(signal: i32) {
     let none = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // The message that woke us has been understood.
     // SAFETY: set and time are valid, and no information is asked for.
-    unsafe { libc::sigtimedwait(&raw const resume, std::ptr::null_mut(), &raw const none) };
+    unsafe { libc::sigtimedwait(&raw const resume, std::ptr::null_mut(), &raw const none) == libc::SIGCONT }
 }
 
 /// Dies of `signal` as the command did, without a core file of ours (the command has left its own).

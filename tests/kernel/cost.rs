@@ -51,13 +51,13 @@ fn calls_with_limits() {
         }
     }
     let floor = floor_calls(&words);
-    let own = calls(&[RCON, "--cpu", "30%", "--mem", "256M", "--pids", "64", "--", "true"]);
+    let own = calls(&[RCON, "--cpu", "30%", "--mem", "256M", "--pids", "64", "--", "/bin/true"]);
     assert!(own <= floor + ALLOWANCE, "{own} system calls, the floor makes {floor}");
 }
 
 fn calls_without_a_group() {
     let floor = floor_calls(&["run".to_owned()]);
-    let own = calls(&[RCON, "--", "true"]);
+    let own = calls(&[RCON, "--", "/bin/true"]);
     assert!(own <= floor + ALLOWANCE, "{own} system calls, the floor makes {floor}");
 }
 

@@ -25,6 +25,7 @@
 
 mod anywhere;
 mod attach;
+mod bare;
 mod basics;
 mod cage;
 mod case;
@@ -51,6 +52,7 @@ mod memory;
 mod needs;
 mod notify;
 mod ordinary;
+mod orphans;
 mod place;
 mod privileges;
 mod profiles;
@@ -107,6 +109,8 @@ fn cases() -> Vec<Case> {
         refusals::tests(),
         weaker::tests(),
         jobs::tests(),
+        orphans::tests(),
+        bare::tests(),
         notify::tests(),
         escape::tests(),
         image::tests(),

@@ -71,6 +71,7 @@ pub(crate) fn program() -> PathBuf {
 /// | `listen` | says which descriptors `LISTEN_FDS` brings, if `LISTEN_PID` is this process |
 /// | `escape:PATH` | tries every way out of a root directory that is known to it, to see PATH |
 /// | `escape-chroot:PATH` | tries those that lead out of a chroot, which leave nothing behind |
+/// | `session:N:LINE` | runs the line N times as a job in the foreground of its terminal, see [`crate::orphans::session`] |
 /// | `userns` | makes a user namespace or says why not |
 /// | `may:DEED` | does what needs a capability, see [`crate::deeds`] |
 pub(crate) fn play(role: &str) -> ExitCode {
@@ -94,6 +95,7 @@ fn act(role: &str) -> Result<ExitCode, Box<dyn Error>> {
             drop(again("bomb").spawn());
         },
         ["sleep", time] => thread::sleep(seconds(time)?),
+        ["session", rounds, line] => crate::orphans::session(rounds.parse()?, line)?,
         ["root", time] => {
             nix::unistd::setuid(nix::unistd::Uid::from_raw(0))?;
             println!("root");

@@ -26,30 +26,32 @@ impl Terminal {
     /// `$W` in the shell is what wraps, `$S` a shell for scripts, `$I` an interactive one. Anything that takes longer
     /// than `patience` counts as never.
     pub(crate) fn new(wrapper: &str, [script, interactive]: [&str; 2], patience: Duration) -> Self {
-        let pty = nix::pty::openpty(None, None).expect("a pseudo-terminal");
-        let side = |fd: &OwnedFd| Stdio::from(fd.try_clone().expect("dup"));
-        let shell = Command::new("setsid")
-            .arg("-c")
-            .args(interactive.split(' '))
-            .env("W", wrapper)
-            .env("S", script)
-            .env("I", interactive)
-            .env("PS1", "\\$ ")
-            .env("TERM", "dumb")
-            .env_remove("PROMPT_COMMAND")
-            .stdin(side(&pty.slave))
-            .stdout(side(&pty.slave))
-            .stderr(side(&pty.slave))
-            .spawn()
-            .expect("setsid");
-        let wrapper = wrapper.to_owned();
-        let mut terminal =
-            Self { keyboard: pty.master.into(), shell, seen: String::new(), read: 0, wrapper, patience };
+        let mut command = Command::new("setsid");
+        command.arg("-c").args(interactive.split(' '));
+        command.env("W", wrapper).env("S", script).env("I", interactive);
+        let mut terminal = Self::open(command, wrapper, patience);
         // What is typed is not what is looked for. (Without echo ash reads lines in a way that SIGCHLD ends.)
         let quiet = if script == "bash" { "stty -echo; bind 'set enable-bracketed-paste off'" } else { ":" };
         terminal.line(&format!("{quiet}; echo be''gin"));
         terminal.expect("begin");
         terminal
+    }
+
+    /// A terminal whose session this command leads: nobody is there who could continue it.
+    pub(crate) fn of(words: &[&str], patience: Duration) -> Self {
+        let mut command = Command::new("setsid");
+        command.arg("-c").args(words);
+        Self::open(command, &words.join(" "), patience)
+    }
+
+    fn open(mut command: Command, wrapper: &str, patience: Duration) -> Self {
+        let pty = nix::pty::openpty(None, None).expect("a pseudo-terminal");
+        let side = |fd: &OwnedFd| Stdio::from(fd.try_clone().expect("dup"));
+        command.env("PS1", "\\$ ").env("TERM", "dumb").env_remove("PROMPT_COMMAND");
+        command.stdin(side(&pty.slave)).stdout(side(&pty.slave)).stderr(side(&pty.slave));
+        let shell = command.spawn().expect("setsid");
+        let wrapper = wrapper.to_owned();
+        Self { keyboard: pty.master.into(), shell, seen: String::new(), read: 0, wrapper, patience }
     }
 
     pub(crate) fn line(&mut self, line: &str) {
@@ -63,12 +65,36 @@ impl Terminal {
     /// Reads on until the words appear; what came before them.
     #[track_caller]
     pub(crate) fn expect(&mut self, words: &str) -> String {
-        let deadline = Instant::now() + self.patience;
+        self.hear(words, self.patience).unwrap_or_else(|| {
+            panic!(
+                "no {words:?} in {:?} (wrapped in {:?}); all: {:?}",
+                &self.seen[self.read..],
+                self.wrapper,
+                self.seen
+            )
+        })
+    }
+
+    /// For a shell to have come from a word that it said to the program that it runs next.
+    fn settle(&self) {
+        std::thread::sleep(self.patience / 100);
+    }
+
+    /// Do the words appear by then?
+    pub(crate) fn says(&mut self, words: &str, patience: Duration) -> bool {
+        self.hear(words, patience).is_some()
+    }
+
+    fn hear(&mut self, words: &str, patience: Duration) -> Option<String> {
+        let deadline = Instant::now() + patience;
         loop {
             if let Some(at) = self.seen[self.read..].find(words) {
                 let before = self.seen[self.read..self.read + at].to_owned();
                 self.read += at + words.len();
-                return before;
+                return Some(before);
+            }
+            if Instant::now() >= deadline {
+                return None;
             }
             let mut fds = [PollFd::new(self.keyboard.as_fd(), PollFlags::POLLIN)];
             let ready = poll(&mut fds, PollTimeout::from(200_u8)).expect("poll");
@@ -77,13 +103,6 @@ impl Terminal {
                 let count = self.keyboard.read(&mut bytes).unwrap_or(0);
                 self.seen.push_str(&String::from_utf8_lossy(&bytes[..count]));
             }
-            assert!(
-                Instant::now() < deadline,
-                "no {words:?} in {:?} (wrapped in {:?}); all: {:?}",
-                &self.seen[self.read..],
-                self.wrapper,
-                self.seen
-            );
         }
     }
 }
@@ -132,7 +151,7 @@ pub(crate) fn bg_goes_on_in_the_background(terminal: &mut Terminal) {
 pub(crate) fn ctrl_c_comes_once(terminal: &mut Terminal) {
     terminal.line(r#"$W $S -c 'n=0; trap "n=\$((n+1))" INT; echo rea""dy; sleep 5; sleep 0.3; echo "count=$n"'; echo "st=$?""#);
     terminal.expect("ready");
-    std::thread::sleep(Duration::from_millis(100));
+    terminal.settle();
     terminal.key('c');
     terminal.expect("count=1");
     terminal.expect("st=0");
@@ -152,7 +171,7 @@ fn ended_by(terminal: &mut Terminal, key: char, status: i32) {
     terminal.line("ulimit -c 0; PROMPT_COMMAND='echo \"st=$?\"'");
     terminal.line("$W $S -c 'echo rea\"\"dy; sleep 60'");
     terminal.expect("ready");
-    std::thread::sleep(Duration::from_millis(100));
+    terminal.settle();
     terminal.key(key);
     terminal.expect(&format!("st={status}"));
     terminal.line("unset PROMPT_COMMAND");
@@ -179,7 +198,7 @@ pub(crate) fn an_interactive_shell_inside_has_its_own_jobs(terminal: &mut Termin
     terminal.expect("inside");
     terminal.line("$S -c 'echo jo\"\"b; sleep 60'");
     terminal.expect("job");
-    std::thread::sleep(Duration::from_millis(100));
+    terminal.settle();
     terminal.key('c');
     terminal.line("echo \"last=$?\"");
     terminal.expect("last=130");

@@ -1,0 +1,62 @@
+//! Where little is there: few descriptors, no /proc.
+
+use crate::{
+    case::Case,
+    needs::Need,
+    support::{Output, RCON, rcon, run},
+};
+
+pub(crate) fn tests() -> Vec<Case> {
+    vec![
+        Case::new("bare::few_descriptors", &[], few_descriptors),
+        Case::new("bare::ends_without_proc", &[Need::Root], ends_without_proc),
+        Case::new("bare::what_is_left_without_proc", &[Need::Root], what_is_left_without_proc),
+    ]
+}
+
+/// More processes than rcon can open at a time: each of them is told of the time limit.
+fn few_descriptors() {
+    const ALL: usize = 60;
+    let one = "trap 'echo told; exit' TERM; echo up; while :; do sleep 0.05; done";
+    let all = format!("trap : TERM; for n in $(seq {ALL}); do sh -c \"{one}\" & done; wait; wait");
+    for time in ["1s", "4s", "16s", "64s"] {
+        let line = format!(
+            "ulimit -n 24; exec {RCON} --timeout {time} --kill-after 10m -- sh -c '{}'",
+            quoted(&all)
+        );
+        let out = run("sh").args(["-c", &line]).run();
+        if out.stdout.matches("up").count() == ALL {
+            assert_eq!(out.stdout.matches("told").count(), ALL, "{out}");
+            assert_eq!(out.status.code(), Some(124), "{out}");
+            return;
+        }
+    }
+    panic!("they are never all there");
+}
+
+/// For between single quotes.
+fn quoted(text: &str) -> String {
+    text.replace('\'', r"'\''")
+}
+
+/// A run where no /proc is mounted, as in a root that somebody has just unpacked.
+fn without_proc(words: &str) -> Output {
+    let script = format!("umount -l /proc && exec {RCON} {words}");
+    rcon(["--unshare", "mount", "--", "sh", "-c", &script]).run()
+}
+
+fn ends_without_proc() {
+    assert_eq!(without_proc("--timeout 300ms -- sleep 600").status.code(), Some(124));
+    let out =
+        without_proc("--timeout 300ms --kill-after 100ms -- sh -c 'trap \"\" TERM; echo up; sleep 600'");
+    assert_eq!((out.shell_status(), out.stdout.as_str()), (124, "up\n"), "{out}");
+    // The shell is ours to kill, what it has started is not to be found.
+    assert!(out.stderr.contains("left behind could not be found"), "{out}");
+}
+
+/// It is not to be found there, and that is said; and at once.
+fn what_is_left_without_proc() {
+    let out = without_proc("-- sh -c 'setsid sleep 5 >/dev/null 2>&1 & exit 3'");
+    assert_eq!(out.status.code(), Some(3), "{out}");
+    assert!(out.stderr.contains("left behind could not be found") && out.stderr.contains("/proc"), "{out}");
+}
