@@ -21,11 +21,13 @@ fn few_descriptors() {
     let all = format!("trap : TERM; for n in $(seq {ALL}); do sh -c \"{one}\" & done; wait; wait");
     for time in ["1s", "4s", "16s", "64s"] {
         let line = format!(
-            "ulimit -n 24; exec {RCON} --timeout {time} --kill-after 10m -- sh -c '{}'",
+            "ulimit -n 24; exec {RCON} --timeout {time} --kill-after 5s -- sh -c '{}'",
             quoted(&all)
         );
         let out = run("sh").args(["-c", &line]).run();
-        if out.stdout.matches("up").count() == ALL {
+        // A signal that comes while a shell starts is lost on it.
+        let before = out.stdout.split("told").next().unwrap_or_default();
+        if before.matches("up").count() == ALL {
             assert_eq!(out.stdout.matches("told").count(), ALL, "{out}");
             assert_eq!(out.status.code(), Some(124), "{out}");
             return;
@@ -48,7 +50,7 @@ fn without_proc(words: &str) -> Output {
 fn ends_without_proc() {
     assert_eq!(without_proc("--timeout 300ms -- sleep 600").status.code(), Some(124));
     let out =
-        without_proc("--timeout 300ms --kill-after 100ms -- sh -c 'trap \"\" TERM; echo up; sleep 600'");
+        without_proc("--timeout 300ms --kill-after 100ms -- sh -c 'trap \"\" TERM; echo up; sleep 600 & wait'");
     assert_eq!((out.shell_status(), out.stdout.as_str()), (124, "up\n"), "{out}");
     // The shell is ours to kill, what it has started is not to be found.
     assert!(out.stderr.contains("left behind could not be found"), "{out}");
