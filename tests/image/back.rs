@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use rcon::image::{self, Form, UnpackOptions};
 
 use crate::archives::{Member, docker_save, tar};
-use crate::tree::{Playground, describe, rcon, text, unpack};
+use crate::tree::{Playground, describe, output, rcon, text, unpack};
 
 #[test]
 fn pack_and_unpack_again() {
@@ -51,11 +51,11 @@ fn pack_and_unpack_again() {
 
     // The command line does the same, and tar(1) reads it.
     let out = ground.path("out.tar");
-    let output = rcon(["pack".as_ref(), from.as_os_str(), "-o".as_ref(), out.as_os_str()]).output().unwrap();
-    assert!(output.status.success(), "{}", text(&output));
-    let piped = rcon(["pack".as_ref(), from.as_os_str()]).output().unwrap();
+    let packed = output(&mut rcon(["pack".as_ref(), from.as_os_str(), "-o".as_ref(), out.as_os_str()]));
+    assert!(packed.status.success(), "{}", text(&packed));
+    let piped = output(&mut rcon(["pack".as_ref(), from.as_os_str()]));
     assert!(fs::read(&out).unwrap() == piped.stdout, "{}", text(&piped));
-    let listed = Command::new("tar").arg("-tf").arg(&out).output().unwrap();
+    let listed = output(Command::new("tar").arg("-tf").arg(&out));
     assert!(listed.status.success(), "{}", text(&listed));
     assert_eq!(String::from_utf8_lossy(&listed.stdout).lines().count(), 9, "{}", text(&listed));
 }
@@ -84,7 +84,7 @@ fn pack_stays_on_its_file_system_and_follows_nothing() {
     let error = image::pack(&ground.path("nothing"), &mut Vec::new()).unwrap_err();
     assert!(error.to_string().contains("No such file"), "{error}");
     let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let output = rcon(["pack".as_ref(), from.as_os_str()]).stdout(full).output().unwrap();
+    let output = output(rcon(["pack".as_ref(), from.as_os_str()]).stdout(full));
     assert_eq!(output.status.code(), Some(125), "{}", text(&output));
     assert!(text(&output).contains("No space left"), "{}", text(&output));
 }

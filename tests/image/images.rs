@@ -12,7 +12,9 @@ use crate::archives::{
     Member, configuration, docker_save, expected_config, gzip, hash, is_root, me, oci, oci_archive,
     oci_layout, sha256, tar, zstd,
 };
-use crate::tree::{Playground, TWO_LAYERS, describe, rcon, text, two_layers, unpack};
+use crate::tree::{
+    Playground, TWO_LAYERS, describe, no_forks, output, rcon, start, text, two_layers, unpack,
+};
 
 #[test]
 fn docker_save_archive() {
@@ -131,12 +133,9 @@ fn from_a_pipe_and_compressed_as_a_whole() {
     for archive in [plain.clone(), gzip(&plain), zstd(&plain)] {
         let ground = Playground::new();
         let target = ground.target();
-        let mut child = rcon(["unpack".as_ref(), "-".as_ref(), target.as_os_str()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = rcon(["unpack".as_ref(), "-".as_ref(), target.as_os_str()]);
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = start(command);
         child.stdin.take().unwrap().write_all(&archive).unwrap();
         let output = child.wait_with_output().unwrap();
         assert!(output.status.success(), "{}", text(&output));
@@ -305,14 +304,16 @@ fn without_privilege() {
     let target = ground.target();
     // A copy of the program, because the one in the build directory may be out of reach.
     let program = ground.path("rcon");
+    let alone = no_forks();
     fs::copy(env!("CARGO_BIN_EXE_rcon"), &program).unwrap();
+    drop(alone);
     let run = |extra: &[&str]| {
         let mut command = Command::new(&program);
         command.args(["image", "unpack"]).args(extra).args([&path, &target]);
         if is_root() {
             command.uid(65_534).gid(65_534);
         }
-        command.output().unwrap()
+        output(&mut command)
     };
     let output = run(&[]);
     let said = text(&output);

@@ -14,7 +14,7 @@ use rcon::image::{self, Config, UnpackOptions};
 use crate::archives::{
     Member, configuration, docker_save, expected_config, gzip, oci, oci_archive, sha256, tar,
 };
-use crate::tree::{Playground, listed, rcon, text, two_layers, unpack};
+use crate::tree::{Playground, listed, no_forks, output, rcon, start, text, two_layers, unpack};
 
 #[test]
 fn a_directory_in_use_is_left_alone() {
@@ -49,6 +49,7 @@ fn releases() {
     let ground = Playground::new();
     let layer = |text: &str| vec![tar().file("version", text).done()];
     let deploy = |archive: &[u8], keep: u32| {
+        let _alone = no_forks();
         unpack(&UnpackOptions { deploy: true, keep: NonZeroU32::new(keep), ..ground.options(archive) })
     };
     let current = ground.target().join("current");
@@ -110,11 +111,8 @@ fn killed_in_the_middle() {
     for (signal, leaves) in [(libc::SIGTERM, false), (libc::SIGINT, false), (libc::SIGKILL, true)] {
         let ground = Playground::new();
         let target = ground.target();
-        let mut child = rcon(["unpack".as_ref(), "-".as_ref(), target.as_os_str()])
-            .stdin(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = rcon(["unpack".as_ref(), "-".as_ref(), target.as_os_str()]);
+        let mut child = start(command.stdin(Stdio::piped()).stderr(Stdio::piped()));
         let mut stdin = child.stdin.take().unwrap();
         let whole = tar().file("a", "a").file("b", &"b".repeat(300_000)).done();
         stdin.write_all(&whole[..200_000]).unwrap();
@@ -154,11 +152,10 @@ fn memory_does_not_grow_with_the_archive() {
     let layer = tar().member(&Member { name: b"big", data: &data, ..Member::default() }).done();
     let (files, _) = oci(std::slice::from_ref(&layer), &|_, layer| layer.to_vec());
     fs::write(ground.path("archive"), oci_archive(&files)).unwrap();
-    let output = Command::new("sh")
-        .args(["-c", "ulimit -v 24576; exec \"$0\" image unpack --no-sync \"$1\" \"$2\""])
-        .args([Path::new(env!("CARGO_BIN_EXE_rcon")), &ground.path("archive"), &ground.target()])
-        .output()
-        .unwrap();
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -v 24576; exec \"$0\" image unpack --no-sync \"$1\" \"$2\""]);
+    command.arg(env!("CARGO_BIN_EXE_rcon")).args([ground.path("archive"), ground.target()]);
+    let output = output(&mut command);
     assert!(output.status.success(), "{}", text(&output));
     assert!(fs::read(ground.target().join("big")).unwrap() == data, "the same bytes");
 }

@@ -4,7 +4,8 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
+use std::sync::{PoisonError, RwLock, RwLockWriteGuard};
 
 use rcon::error::Error;
 use rcon::image::{self, Report, UnpackOptions};
@@ -118,6 +119,24 @@ pub(crate) fn rcon<const N: usize>(args: [&OsStr; N]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rcon"));
     command.arg("image").args(args);
     command
+}
+
+/// Taken for reading while a process is started, and for writing by who has something open that no fork may hold: the
+/// lock of a deployment, which the next one finds taken, or a copy of the binary, which nobody can execute then.
+static FORKS: RwLock<()> = RwLock::new(());
+
+pub(crate) fn no_forks() -> RwLockWriteGuard<'static, ()> {
+    FORKS.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(crate) fn start(command: &mut Command) -> Child {
+    let _forks = FORKS.read().unwrap_or_else(PoisonError::into_inner);
+    command.spawn().unwrap()
+}
+
+pub(crate) fn output(command: &mut Command) -> Output {
+    let _forks = FORKS.read().unwrap_or_else(PoisonError::into_inner);
+    command.output().unwrap()
 }
 
 pub(crate) fn text(output: &Output) -> String {

@@ -2,6 +2,7 @@
 
 use crate::{
     case::Case,
+    groups::until,
     needs::Need,
     support::{Run, Started, rcon, run, slow},
 };
@@ -164,10 +165,8 @@ fn killed_process_group() {
 }
 
 fn kept_after_death() {
-    let line = format!(
-        "echo up; sleep 0.5; echo on; sleep {} & wait",
-        slow(Duration::from_millis(700)).as_secs_f64()
-    );
+    let tag = tag(7);
+    let line = format!("echo up; sleep 0.5; echo on; sleep {tag} & wait");
     let run = rcon(["--pids", "16", "--on-wrapper-death", "keep", "--", "sh", "-c", &line]);
     let mut started = run.start();
     started.wait_for("up");
@@ -175,6 +174,7 @@ fn kept_after_death() {
     kill(pid_of(&started), Signal::SIGKILL).expect("kill");
     started.wait_for("on");
     assert!(!groups(front).is_empty(), "the limits still hold");
+    kill(until("it does not go on", || processes(&tag).pop()), Signal::SIGTERM).expect("kill");
     started.finish();
     let deadline = Instant::now() + slow(Duration::from_secs(5));
     while !groups(front).is_empty() {

@@ -3,11 +3,11 @@
 use crate::{
     case::Case,
     needs::Need,
-    support::{Ordinary, Output, Started, many, rcon, run, slow},
+    support::{Ordinary, Output, Started, many, rcon, run},
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use std::{fs, thread, time::Duration};
+use std::{fs, time::Duration};
 
 pub(crate) fn tests() -> Vec<Case> {
     vec![
@@ -86,7 +86,9 @@ fn ls_of_many() {
     let count = many(200);
     let mut all: Vec<Started> = (0..count)
         .map(|_| {
-            rcon(["--pids", "4", "--name", &own("many%n"), "--", "sh", "-c", "echo up; exec sleep 100"])
+            // To end one of many by name is to look at all of them: the last has to wait for long.
+            rcon(["--pids", "4", "--name", &own("many%n"), "--", "sh", "-c", "echo up; exec sleep 6000"])
+                .limit(Duration::from_secs(300))
                 .start()
         })
         .collect();
@@ -98,10 +100,10 @@ fn ls_of_many() {
     // The shell that has said so is about to become it.
     crate::cage::eventually("all of them sleep", || {
         let out = rcon(["ls", "--format", "json"]).run();
-        out.stdout.matches("\"command\": \"sleep 100\"").count() == count
+        out.stdout.matches("\"command\": \"sleep 6000\"").count() == count
     });
     let words = ["kill".to_owned()].into_iter().chain(listed.iter().map(|name| own(name)));
-    let out = rcon(words).limit(Duration::from_secs(120)).run();
+    let out = rcon(words).limit(Duration::from_secs(300)).run();
     assert!(out.status.success(), "{out}");
     for one in all {
         assert_eq!(one.finish().shell_status(), 137);
@@ -159,7 +161,9 @@ fn kill_needs_the_right() {
 
 fn kill_sends_any_signal() {
     for signal in ["USR1", "sigusr1", "10"] {
-        let mut started = running(&[], "told", "trap 'echo got; exit 7' USR1; while :; do sleep 0.1; done");
+        let script = "trap 'echo got; exit 7' USR1; echo armed; while :; do sleep 0.1; done";
+        let mut started = running(&[], "told", script);
+        started.wait_for("armed");
         let out = on(&["kill", "--signal", signal], "told");
         assert!(out.status.success(), "{out}");
         started.wait_for("got");
@@ -189,7 +193,12 @@ fn wait_returns_at_the_end() {
     let early = on(&["wait", "--timeout", "50ms"], "awaited");
     assert_eq!(early.status.code(), Some(124), "{early}");
     let waiting = rcon(["wait", &own("awaited")]).start();
-    thread::sleep(slow(Duration::from_millis(100)));
+    // It has found the run when it holds one of its processes.
+    crate::cage::eventually("it waits for a process", || {
+        let files = fs::read_dir(format!("/proc/{}/fd", waiting.child.id())).into_iter().flatten().flatten();
+        let mut links = files.filter_map(|file| fs::read_link(file.path()).ok());
+        links.any(|link| link.to_string_lossy().contains("pidfd"))
+    });
     assert!(on(&["kill", "-s", "TERM"], "awaited").status.success());
     let out = waiting.finish();
     assert_eq!((out.status.code(), out.stderr.as_str()), (Some(0), ""), "{out}");

@@ -4,14 +4,17 @@ use crate::{
     case::Case,
     groups::{by_another, command_of, group_of, keyed, until},
     needs::Need,
-    support::{Output, rcon, slow, victim_line},
+    support::{Output, rcon, slow, sometimes, victim_line},
 };
 use cgroups_rs::fs::cpu::CpuController;
 use nix::{
     sched::{CpuSet, sched_getaffinity, sched_setaffinity},
     unistd::Pid,
 };
-use std::{thread, time::Duration};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 pub(crate) fn tests() -> Vec<Case> {
     const CPU: Need = Need::Controller("cpu");
@@ -36,33 +39,24 @@ fn share(out: &Output) -> f64 {
 }
 
 fn a_fifth_is_a_fifth() {
-    // A busy machine may give less than the limit allows, but never more.
-    let mut seen = Vec::new();
-    for _ in 0..4 {
+    // A busy machine may give less than the limit allows; or more, for a moment, where it looks too late.
+    sometimes(|| {
         let run = rcon(["--cpu", "20%"]).args(FIRST).args(["--"]).victim("burn:2.5").start();
         let group = group_of(command_of(run.child.id()), "cpu");
-        let throttled =
-            until("never throttled", || Some(keyed(&group, "cpu.stat", "nr_throttled")).filter(|n| *n > 3));
-        let out = run.finish();
-        assert!(share(&out) <= 23.0, "asked 20%, used {}%: {out}", share(&out));
-        assert!(throttled > 3);
-        seen.push(share(&out));
-        if share(&out) >= 17.0 {
-            return;
-        }
-    }
-    panic!("asked 20%, used {seen:?}%");
+        until("never throttled", || (keyed(&group, "cpu.stat", "nr_throttled") > 3).then_some(()));
+        let share = share(&run.finish());
+        (17.0..=23.0).contains(&share).then_some(()).ok_or_else(|| format!("asked 20%, used {share}%"))
+    });
 }
 
 fn one_and_a_half_of_two() {
-    let mut seen = Vec::new();
-    for _ in 0..4 {
+    // Each counts by its own clock: where one starts late, the other has more than its half for that time.
+    sometimes(|| {
         let two = r#""$0" "$1" & "$0" "$1" & wait"#;
         let run = rcon(["--cpu", "150%"]).args(FIRST).args(["--", "sh", "-c", two]);
         let run = run.args(victim_line("burn:3")).start();
         let group = group_of(command_of(run.child.id()), "cpu");
-        let throttled =
-            until("never throttled", || Some(keyed(&group, "cpu.stat", "nr_throttled")).filter(|n| *n > 3));
+        until("never throttled", || (keyed(&group, "cpu.stat", "nr_throttled") > 3).then_some(()));
         let out = run.finish();
         let of_each: Vec<f64> = out
             .stdout
@@ -78,33 +72,30 @@ fn one_and_a_half_of_two() {
             .collect();
         assert_eq!(of_each.len(), 2, "{out}");
         let sum: f64 = of_each.iter().sum();
-        assert!(sum <= 155.0 && throttled > 3, "asked 150%, used {of_each:?}");
-        seen.push(sum);
         // More than one CPU can give, so that it was not one loop alone.
-        if sum >= 120.0 {
-            return;
-        }
-    }
-    panic!("asked 150%, used {seen:?}%");
+        (120.0..=155.0).contains(&sum).then_some(()).ok_or_else(|| format!("asked 150%, used {of_each:?}%"))
+    });
 }
 
 fn the_period_is_the_one_asked_for() {
+    // In a second of the time that has really passed.
     let periods = |args: [&str; 4]| {
-        let mut run = rcon(args).args(["--"]).victim("burn:3").start();
+        let mut run = rcon(args).args(["--"]).victim("burn:60").start();
         let group = group_of(command_of(run.child.id()), "cpu");
-        let before = keyed(&group, "cpu.stat", "nr_periods");
+        let (start, before) = (Instant::now(), keyed(&group, "cpu.stat", "nr_periods"));
         thread::sleep(Duration::from_secs(1));
         let passed = keyed(&group, "cpu.stat", "nr_periods") - before;
+        let rate = passed as f64 / start.elapsed().as_secs_f64();
         end(&mut run.child);
         drop(run.finish());
-        passed
+        rate
     };
     let (short, long) = (
         periods(["--cpu", "50%", "--cpu-period", "10ms"]),
         periods(["--cpu", "50%", "--cpu-period", "100ms"]),
     );
-    assert!(short >= 4 * long, "{short} periods of 10 ms, {long} of 100 ms in a second");
-    assert!((2..=14).contains(&long), "{long} periods of 100 ms in a second");
+    assert!(short >= 4.0 * long, "{short} periods of 10 ms, {long} of 100 ms in a second");
+    assert!((2.0..=14.0).contains(&long), "{long} periods of 100 ms in a second");
 }
 
 fn weights_share_a_busy_cpu() {

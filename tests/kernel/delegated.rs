@@ -7,7 +7,7 @@ use crate::{
     facts::hierarchies,
     needs::Need,
     rights::copy_of,
-    support::{Ordinary, Run, Started, rcon, run},
+    support::{Ordinary, Run, Started, rcon, run, slow, sometimes},
     victim,
 };
 use nix::{
@@ -19,7 +19,7 @@ use std::{
     os::unix::fs::{PermissionsExt, chown},
     path::{Path, PathBuf},
     process, thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 pub(crate) fn tests() -> Vec<Case> {
@@ -98,15 +98,18 @@ fn enter(group: &Path) -> std::io::Result<()> {
 
 impl Drop for Delegated {
     fn drop(&mut self) {
+        let deadline = Instant::now() + slow(Duration::from_secs(5));
         for (own, dir) in &self.groups {
             // A directory that we are still in is not removed, which is seen below.
             enter(own).ok();
             // What is below it is looked for, and removed, by the fixture.
-            let removed = (0..200).any(|_| {
+            while fs::remove_dir(dir).is_err() {
+                if Instant::now() > deadline {
+                    assert!(thread::panicking(), "{} stays", dir.display());
+                    break;
+                }
                 thread::sleep(Duration::from_millis(5));
-                fs::remove_dir(dir).is_ok()
-            });
-            assert!(removed || thread::panicking(), "{} stays", dir.display());
+            }
         }
     }
 }
@@ -119,9 +122,12 @@ fn limits_hold() {
     let out = given.victim(&all, "alloc:200M").run();
     assert_eq!(out.shell_status(), 137, "{out}");
     assert!(out.stderr.contains("rcon: out of memory") && !out.stdout.contains("done"), "{out}");
-    let out = given.victim(&all, "burn:3").run();
-    let share = 100 * out.number("cpu_ms") / out.number("wall_ms");
-    assert!((15..=36).contains(&share), "{share}% of a CPU, asked 30%: {out}");
+    // Where this machine is somebody's guest, a moment in which it does not run is CPU time of who is on.
+    sometimes(|| {
+        let out = given.victim(&all, "burn:3").run();
+        let share = 100 * out.number("cpu_ms") / out.number("wall_ms");
+        (15..=36).contains(&share).then_some(()).ok_or(format!("{share}% of a CPU, asked 30%: {out}"))
+    });
     // What has left its parents and its session is in the groups all the same.
     let out = given.victim(&all, "daemonize:600").run();
     let daemon = out.number("daemon");
@@ -193,14 +199,17 @@ fn some_suffice() {
 /// (see `sudo::within_us`).
 fn become_root_is_told() {
     let given = Delegated::new(Some(&["pids"]));
-    let (_dir, program) = copy_of(&victim::program());
+    let (dir, program) = copy_of(&victim::program());
     fs::set_permissions(&program, fs::Permissions::from_mode(0o4755)).expect("chmod");
-    let line = "\"$0\" --victim=root:600 & echo \"pid=$!\"; sleep 1; exit 3";
+    let line =
+        "\"$0\" --victim=root:600 & echo \"pid=$!\"; while [ ! -e \"$1\" ]; do sleep 0.1; done; exit 3";
+    let end = dir.path().join("end");
     let runs = [&["--pids", "16", "--report=json"][..], &[]].map(|options| {
-        let mut started = given.rcon(options).args(["--", "sh", "-c", line]).args([&program]).start();
+        let mut started = given.rcon(options).args(["--", "sh", "-c", line]).args([&program, &end]).start();
         started.wait_for("root");
         started
     });
+    fs::write(end, "").expect("write");
     let [with, without] = runs.map(Started::finish);
     for out in [&with, &without] {
         let pid = out.number("pid");

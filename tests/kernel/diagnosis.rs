@@ -4,14 +4,13 @@ use crate::{
     case::Case,
     figures::{number, report},
     needs::Need,
-    support::{Disk, rcon, slow, victim_line},
+    support::{Disk, rcon, sometimes, victim_line},
 };
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 use serde_json::Value;
-use std::time::Duration;
 
 pub(crate) fn tests() -> Vec<Case> {
     const MEMORY: &[Need] = &[Need::Controller("memory")];
@@ -69,17 +68,22 @@ fn cpu_that_suffices() {
         let (report, _) = report(&["--cpu", &format!("{percent}%")], "spin:1");
         (number(&report, "/cpu/throttled_seconds"), report)
     };
-    let (before, first) = throttled(30);
-    let told = told(&first);
-    let advised = told
-        .split_once("was CPU-limited: throttled in ")
-        .and_then(|(_, rest)| rest.split_once("--cpu ")?.1.split_once("% would have sufficed"))
-        .and_then(|(number, _)| number.parse::<u64>().ok())
-        .unwrap_or_else(|| panic!("{told}"));
-    assert!((35..=120).contains(&advised), "{told}");
-    let (after, second) = throttled(advised);
-    assert!(before > 1.0, "1 s of work at 30% of a CPU: {first:#}");
-    assert!(after < before / 2.0, "{before} s with 30%, {after} s with {advised}%: {second:#}");
+    // A machine that is busy otherwise stops it in the limit's place, and looks late whether it is to go on.
+    sometimes(|| {
+        let (before, first) = throttled(30);
+        let told = told(&first);
+        let advised = told
+            .split_once("was CPU-limited: throttled in ")
+            .and_then(|(_, rest)| rest.split_once("--cpu ")?.1.split_once("% would have sufficed"))
+            .and_then(|(number, _)| number.parse::<u64>().ok())
+            .filter(|advised| (35..=120).contains(advised))
+            .ok_or_else(|| format!("{told}{first:#}"))?;
+        let (after, second) = throttled(advised);
+        // 1 s of work at 30% of a CPU.
+        (before > 1.0 && after < before / 2.0)
+            .then_some(())
+            .ok_or_else(|| format!("{before} s with 30%, {after} s with {advised}%: {second:#}"))
+    });
 }
 
 fn nothing_where_nothing_hurt() {
@@ -185,8 +189,14 @@ fn disks_waited_for() {
 }
 
 fn who_did_not_obey() {
-    let soon = if slow(Duration::from_secs(1)) > Duration::from_secs(1) { "3s" } else { "300ms" };
-    let (killed, _) = report(&["--timeout", soon, "--kill-after", "300ms"], "ignore-term:600");
+    // As short as the machine lets it be: who was not ready in it may have obeyed.
+    let (soon, killed) = ["300ms", "1s", "4s", "16s"]
+        .into_iter()
+        .find_map(|soon| {
+            let (killed, out) = report(&["--timeout", soon, "--kill-after", "300ms"], "ignore-term:600");
+            out.stdout.contains("ready").then_some((soon, killed))
+        })
+        .expect("it is ready in time");
     assert_eq!(told(&killed), format!("ended by --timeout {soon} (SIGKILL, as it did not end by itself)\n"));
     let (obeyed, _) = report(&["--timeout", soon, "--signal", "INT"], "sleep:600");
     assert_eq!(told(&obeyed), format!("ended by --timeout {soon} (SIGINT)\n"));

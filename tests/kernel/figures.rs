@@ -5,7 +5,7 @@ use crate::{
     facts::hierarchies,
     needs::Need,
     schema,
-    support::{Disk, Output, RCON, rcon, slow, victim_line},
+    support::{Disk, Output, RCON, rcon, slow, sometimes, victim_line},
 };
 use serde_json::Value;
 use std::{path::Path, sync::OnceLock, time::Duration};
@@ -122,13 +122,15 @@ fn cpu_of_grandchildren_long_gone() {
 }
 
 fn cpu_of_a_sleeper() {
-    let (report, out) = report(&[], "sleep:1");
-    assert!(
-        number(&report, "/cpu/used_seconds") < slow(Duration::from_millis(20)).as_secs_f64(),
-        "{report:#}"
-    );
-    let wall = number(&report, "/wall_seconds");
-    assert!(wall >= 1.0 && wall <= out.took.as_secs_f64() + 0.1, "{wall}: {out}");
+    sometimes(|| {
+        let (report, out) = report(&[], "sleep:1");
+        let wall = number(&report, "/wall_seconds");
+        assert!(wall >= 1.0 && wall <= out.took.as_secs_f64(), "{wall}: {out}");
+        // What its start takes, which is more with cold caches.
+        let used = number(&report, "/cpu/used_seconds");
+        let is_little = used < slow(Duration::from_millis(20)).as_secs_f64();
+        is_little.then_some(()).ok_or_else(|| format!("{report:#}"))
+    });
 }
 
 fn cpu_throttled() {
@@ -142,11 +144,15 @@ fn cpu_throttled() {
 }
 
 fn cpu_time_limit() {
-    let (report, _) = report(&["--cpu-time", "2s", "--kill-after", "0"], "burners:4:600");
-    let used = number(&report, "/cpu/used_seconds");
-    assert!((2.0..=2.3).contains(&used), "{used}: {report:#}");
-    assert_eq!(report["reason"], "cpu-time-exceeded", "{report:#}");
-    assert_eq!((&report["signal"], &report["status"]), (&"KILL".into(), &124.into()), "{report:#}");
+    // Who ends them may have to wait for a CPU, and they burn on.
+    sometimes(|| {
+        let (report, _) = report(&["--cpu-time", "2s", "--kill-after", "0"], "burners:4:600");
+        let used = number(&report, "/cpu/used_seconds");
+        assert!(used >= 2.0, "{used}: {report:#}");
+        assert_eq!(report["reason"], "cpu-time-exceeded", "{report:#}");
+        assert_eq!((&report["signal"], &report["status"]), (&"KILL".into(), &124.into()), "{report:#}");
+        (used <= 2.3).then_some(()).ok_or_else(|| format!("{used}: {report:#}"))
+    });
 }
 
 /// What this program takes of itself: the figure is the group's, not the victim's `Vec`.

@@ -53,7 +53,7 @@ impl Fixture {
     /// What is there now that was not before, as a message. Things may take a moment to go; leftover processes
     /// are ended and groups removed, so that the next case starts clean.
     pub(crate) fn leaked(self) -> Option<String> {
-        let deadline = Instant::now() + support::slow(Duration::from_millis(1000));
+        let deadline = Instant::now() + support::slow(Duration::from_secs(5));
         let leak = loop {
             let leak = State::now().since(&self.before);
             if leak.is_none() || Instant::now() > deadline {

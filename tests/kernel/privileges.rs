@@ -580,7 +580,7 @@ fn learn_leaves_nothing() {
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(victim), signal).expect("kill");
         running.finish();
         // Whoever goes on without us needs a moment.
-        for _ in 0..100 {
+        for _ in 0..250 {
             if traces(&stage).is_empty() {
                 break;
             }
@@ -649,7 +649,8 @@ fn combination() -> impl Strategy<Value = Vec<String>> {
 
 fn any_combination_obeys() {
     let stage = Stage::new();
-    let cases = if Need::Lab.unmet().is_none() { 20 } else { 300 };
+    let lab = Need::Lab.unmet().is_none();
+    let cases = if lab { 20 } else { 300 };
     let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
     let (ran, refused) = (std::cell::Cell::new(0), std::cell::Cell::new(0));
     let outcome = runner.run(&combination(), |options| {
@@ -697,5 +698,7 @@ fn any_combination_obeys() {
         Ok(())
     });
     outcome.unwrap_or_else(|error| panic!("{error}"));
-    assert!(ran.get() > cases / 8 && refused.get() > 0, "ran {}, refused {}", ran.get(), refused.get());
+    // About one in four is refused: of 20 it may be none.
+    let both = ran.get() > cases / 8 && (lab || refused.get() > 0);
+    assert!(both, "ran {}, refused {}", ran.get(), refused.get());
 }

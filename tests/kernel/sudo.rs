@@ -171,7 +171,9 @@ fn within_us() {
         assert_eq!(started.finish().shell_status(), 137);
         gone(front, &tag);
     }
-    let started = started(&["--pids", "64", "--timeout", "3s", "--kill-after", "300ms"]);
+    // From before sudo is there, while all that it starts has to be seen.
+    let timeout = format!("{}s", slow(Duration::from_secs(5)).as_secs());
+    let started = started(&["--pids", "64", "--timeout", &timeout, "--kill-after", "300ms"]);
     let front = started.child.id();
     let out = started.finish();
     assert_eq!(out.shell_status(), 124, "{out}");

@@ -45,6 +45,19 @@ pub(crate) fn victim(role: &str) -> Run {
     run(program).args([role])
 }
 
+/// For what somebody else on the machine can spoil: it holds if one of five attempts says so.
+#[track_caller]
+pub(crate) fn sometimes(mut attempt: impl FnMut() -> Result<(), String>) {
+    let mut seen = Vec::new();
+    for _ in 0..5 {
+        match attempt() {
+            Ok(()) => return,
+            Err(what) => seen.push(what),
+        }
+    }
+    panic!("not once: {seen:#?}");
+}
+
 /// Any program, run in the same way: what rcon is compared with.
 pub(crate) fn run(program: impl AsRef<OsStr>) -> Run {
     let mut command = Command::new(program);
@@ -104,8 +117,9 @@ impl Run {
         }
         self.command.stdout(stdout.try_clone().expect("dup")).stderr(stderr.try_clone().expect("dup"));
         let line = format!("{:?}", self.command);
+        let start = Instant::now();
         let child = self.command.spawn().unwrap_or_else(|error| panic!("{line}: {error}"));
-        Started { child, line, stdout, stderr, deadline: Instant::now() + slow(self.limit) }
+        Started { child, line, stdout, stderr, start, deadline: start + slow(self.limit) }
     }
 }
 
@@ -116,6 +130,7 @@ pub(crate) struct Started {
     line: String,
     stdout: File,
     stderr: File,
+    start: Instant,
     deadline: Instant,
 }
 
@@ -134,11 +149,10 @@ impl Started {
     }
 
     pub(crate) fn finish(mut self) -> Output {
-        let start = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().expect("wait") {
                 let (stdout, stderr) = (content(&self.stdout), content(&self.stderr));
-                return Output { line: self.line, status, stdout, stderr, took: start.elapsed() };
+                return Output { line: self.line, status, stdout, stderr, took: self.start.elapsed() };
             }
             self.check("did not end");
         }
@@ -164,6 +178,7 @@ pub(crate) struct Output {
     pub(crate) status: ExitStatus,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
+    /// From before its start on.
     pub(crate) took: Duration,
 }
 

@@ -2,6 +2,7 @@
 
 use super::{eventually, holding};
 use crate::groups::{children, init_of};
+use crate::jobs::state;
 use crate::support::{RCON, rcon, run, slow};
 use nix::{
     sys::signal::{Signal, kill},
@@ -32,9 +33,11 @@ pub(super) fn pid_shows_its_own_proc() {
 }
 
 pub(super) fn init_reaps() {
-    // A grandchild whose parent is gone ends: nobody but the init can reap it.
+    // A grandchild whose parent is gone ends: nobody but the init can reap it. Seen until it is: it may be about to be.
     let script = "(sleep 0.1 & exec true) & (sleep 0.1 & exec true) & wait; sleep 0.5; \
-                  grep -c '^State:.Z' /proc/[0-9]*/status | grep -v ':0$'; echo end";
+                  for try in 1 2 3 4 5 6 7 8 9; do \
+                  left=$(grep -c '^State:.Z' /proc/[0-9]*/status | grep -v ':0$') || break; sleep 0.5; done; \
+                  echo ${left}end";
     let out = rcon(["--unshare", "pid", "--", "sh", "-c", script]).run();
     assert_eq!(out.stdout, "end\n", "zombies: {out}");
 }
@@ -152,7 +155,7 @@ pub(super) fn wait_all_waits_inside() {
     let out =
         rcon(["--wait-all", "--unshare", "pid", "--", "sh", "-c", "(sleep 0.3; echo late) & exit 3"]).run();
     assert_eq!((out.stdout.as_str(), out.shell_status()), ("late\n", 3), "{out}");
-    let out = rcon(["--unshare", "pid", "--", "sh", "-c", "(sleep 1; echo late) & exit 3"]).run();
+    let out = rcon(["--unshare", "pid", "--", "sh", "-c", "(sleep 60; echo late) & exit 3"]).run();
     assert_eq!((out.stdout.as_str(), out.shell_status()), ("", 3), "{out}");
 }
 
@@ -160,8 +163,10 @@ pub(super) fn stops_and_goes_on() {
     // Without a terminal nobody would wake rcon: the command alone is stopped, and woken from outside.
     let mut run = rcon(["--unshare", "pid", "--", "sh", "-c", "echo ready; kill -STOP $$; echo on"]).start();
     run.wait_for("ready");
+    let command = Pid::from_raw(children(init_of(run.child.id()))[0] as i32);
+    eventually("it stops", || state(command) == 'T');
     thread::sleep(slow(Duration::from_millis(100)));
-    assert_eq!(run.said(), "ready\n", "it is stopped");
+    assert_eq!((state(command), run.said().as_str()), ('T', "ready\n"), "it stays stopped");
     kill(Pid::from_raw(run.child.id() as i32), Signal::SIGCONT).expect("kill");
     let out = run.finish();
     assert_eq!((out.stdout.as_str(), out.shell_status()), ("ready\non\n", 0), "{out}");

@@ -44,7 +44,7 @@ impl<'a> Order<'a> {
         Self {
             guests: GUESTS.iter().filter(|guest| systemd || !guest.has_systemd()).collect(),
             jobs: *args.get_one("jobs").unwrap_or(&2),
-            time_limit: Duration::from_secs(*args.get_one("time-limit").unwrap_or(&600)),
+            time_limit: Duration::from_secs(*args.get_one("time-limit").unwrap_or(&1200)),
             filter: args.get_one::<String>("filter").map(String::as_str),
             ..Self::default()
         }
@@ -171,12 +171,13 @@ fn listen(running: &mut Running, result: &mut GuestResult, order: &Order<'_>) ->
     let deadline = Instant::now() + time_limit;
     let mut hellos = 0;
     let mut status = None;
+    let mut ended = false;
     while status.is_none() {
         let rest = deadline.saturating_duration_since(Instant::now());
         if rest.is_zero() {
             return Err(format!("still running after {} s: ended", time_limit.as_secs()));
         }
-        match running.messages.recv_timeout(rest.min(Duration::from_secs(1))) {
+        match running.messages.recv_timeout(rest.min(Duration::from_secs(2))) {
             Ok(Heard::Noise(line)) => running.noise.push(line),
             Ok(Heard::Message(message)) => match message {
                 Message::Hello if hellos == 0 => hellos += 1,
@@ -188,11 +189,10 @@ fn listen(running: &mut Running, result: &mut GuestResult, order: &Order<'_>) ->
                 Message::Trouble(trouble) => return Err(trouble),
                 Message::Exit(code) => status = Some(code),
             },
+            // Its last words may still be on their way: one more round.
+            Err(RecvTimeoutError::Timeout) if !ended => ended = gone(running),
             Err(RecvTimeoutError::Timeout) => {
-                // Its last words may still be on their way: one more round.
-                if gone(running) && running.messages.recv_timeout(Duration::from_secs(2)).is_err() {
-                    return Err("the machine ended before its tests did".to_owned());
-                }
+                return Err("the machine ended before its tests did".to_owned());
             }
             Err(RecvTimeoutError::Disconnected) => {
                 gone_soon(running); // so that its last words are in the console's file

@@ -75,7 +75,7 @@ fn common() -> [Arg; 4] {
         switch("no-systemd", "Leave out the guests with systemd, which boot slowly"),
         value("jobs", "N", "Guests at a time").default_value("2").value_parser(clap::value_parser!(usize)),
         value("time-limit", "SECONDS", "End a guest that takes longer")
-            .default_value("600")
+            .default_value("1200")
             .value_parser(clap::value_parser!(u64)),
     ]
 }

@@ -161,7 +161,7 @@ fn swap_on() -> Result<()> {
 
 /// The virtio disk with this serial number. The driver may still be probing.
 pub(super) fn disk(serial: &str) -> Option<String> {
-    for _ in 0..100 {
+    for _ in 0..1500 {
         let entries: Vec<_> = fs::read_dir("/sys/block").ok()?.flatten().map(|entry| entry.path()).collect();
         let found = entries
             .iter()

@@ -17,7 +17,7 @@ use std::{
     process::Command,
     sync::{Arc, Mutex},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// What a booted Debian does that the tests have no use for: a slow machine need not wait for it.
@@ -146,9 +146,10 @@ fn started(job: &Job) -> Result<Command> {
         return Ok(job.command());
     }
     let bus = format!("/run/user/{USER_ID}/bus");
-    for _ in 0..600 {
-        if Path::new(&bus).exists() {
-            break;
+    let deadline = Instant::now() + Duration::from_secs(180);
+    while !Path::new(&bus).exists() {
+        if Instant::now() > deadline {
+            return Err(format!("the user's systemd has not made {bus} in 180 s"));
         }
         thread::sleep(Duration::from_millis(100));
     }
