@@ -20,10 +20,8 @@ fn few_descriptors() {
     let one = "trap 'echo told; exit' TERM; echo up; while :; do sleep 0.05; done";
     let all = format!("trap : TERM; for n in $(seq {ALL}); do sh -c \"{one}\" & done; wait; wait");
     for time in ["1s", "4s", "16s", "64s"] {
-        let line = format!(
-            "ulimit -n 24; exec {RCON} --timeout {time} --kill-after 5s -- sh -c '{}'",
-            quoted(&all)
-        );
+        let line =
+            format!("ulimit -n 24; exec {RCON} --timeout {time} --kill-after 5s -- sh -c '{}'", quoted(&all));
         let out = run("sh").args(["-c", &line]).run();
         // A signal that comes while a shell starts is lost on it.
         let before = out.stdout.split("told").next().unwrap_or_default();
@@ -49,8 +47,9 @@ fn without_proc(words: &str) -> Output {
 
 fn ends_without_proc() {
     assert_eq!(without_proc("--timeout 300ms -- sleep 600").status.code(), Some(124));
-    let out =
-        without_proc("--timeout 300ms --kill-after 100ms -- sh -c 'trap \"\" TERM; echo up; sleep 600 & wait'");
+    let out = without_proc(
+        "--timeout 300ms --kill-after 100ms -- sh -c 'trap \"\" TERM; echo up; sleep 600 & wait'",
+    );
     assert_eq!((out.shell_status(), out.stdout.as_str()), (124, "up\n"), "{out}");
     // The shell is ours to kill, what it has started is not to be found.
     assert!(out.stderr.contains("left behind could not be found"), "{out}");
