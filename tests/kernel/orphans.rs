@@ -27,7 +27,6 @@ pub(crate) fn tests() -> Vec<Case> {
     vec![
         Case::new("orphans::ctrl_z_is_for_nobody", &[Need::Root], ctrl_z_is_for_nobody),
         Case::new("orphans::a_stop_on_purpose_stays", &[Need::Root], a_stop_on_purpose_stays),
-        Case::new("orphans::reads_in_the_background_end", &[Need::Root], reads_in_the_background_end),
         Case::new("orphans::a_stopped_job_whose_shell_dies", &[Need::Root], a_stopped_job_whose_shell_dies),
         Case::new("orphans::keys_at_any_moment", &[Need::Root], keys_at_any_moment),
     ]
@@ -88,16 +87,6 @@ fn is_script(pid: Pid) -> bool {
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let exe = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
     !exe.ends_with("rcon") && String::from_utf8_lossy(&line).contains("kill -STOP")
-}
-
-/// The kernel refuses them without us (EIO). With us the command would be stopped for ever, and dies of what a stopped
-/// job dies of that nobody can continue.
-fn reads_in_the_background_end() {
-    for (wrapper, status) in WRAPPERS.into_iter().zip(["1", "129", "1"]) {
-        let mut terminal = shell(wrapper);
-        terminal.line("((sleep 0.3; $W cat </dev/tty 2>/dev/null; echo ended''=$?.) &)");
-        terminal.expect(&format!("ended={status}."));
-    }
 }
 
 /// The kernel hangs up on it without us.

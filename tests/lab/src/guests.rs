@@ -114,7 +114,7 @@ pub(crate) static GUESTS: &[Guest] = &[
         machine: Machine::Qemu(Kernel::V6_12, ""),
         layout: Layout::V2,
         must: V2_ALL,
-        share: "privileges cage escape notify image cpuset io profiles",
+        share: "privileges cage escape notify image cpuset io profiles bare",
     },
     Guest {
         name: "6.12-v2-leaf",
@@ -138,7 +138,7 @@ pub(crate) static GUESTS: &[Guest] = &[
         machine: Machine::Qemu(Kernel::V6_1, ""),
         layout: Layout::V1Joined,
         must: V1_ALL,
-        share: "figures receipt diagnosis",
+        share: "figures receipt diagnosis bare",
     },
     Guest {
         name: "6.1-hybrid",
