@@ -34,7 +34,7 @@ use crate::cgroup::thaw;
 use crate::cli::{Args, Request};
 use crate::error::Error;
 use crate::notify::Mouth;
-use crate::supervise::{children, parent_of};
+use crate::supervise::{children, stat};
 use crate::sys;
 use crate::sys::signals::{Arrived, FRONT_DIED, Signals, TELL, Taken, be_stopped_by, die_of, queue, send};
 
@@ -333,8 +333,8 @@ impl Above {
             match (getsid(Some(pid)), getpgid(Some(pid))) {
                 (Ok(its), _) if session != Ok(its) => above.nobody_continues = true,
                 (Ok(_), Ok(its)) if its == group => {
-                    let Some(parent) = parent_of(pid) else { break };
-                    (pid, child) = (parent, pid);
+                    let Some(stat) = stat(pid) else { break };
+                    (pid, child) = (stat.parent, pid);
                     continue;
                 }
                 _ => {}

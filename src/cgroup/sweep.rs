@@ -32,16 +32,9 @@ impl Names {
     }
 
     fn is_own(&self, name: &str) -> bool {
-        let is_named = || match (&self.named, name.strip_prefix("rcon-")) {
-            (Some(Name::Exact(own)), Some(name)) => name == own,
-            (Some(Name::Numbered(before, after)), Some(name)) => {
-                let number =
-                    name.strip_prefix(before.as_str()).and_then(|rest| rest.strip_suffix(after.as_str()));
-                number.is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
-            }
-            _ => false,
-        };
-        self.prefix.as_ref().is_some_and(|prefix| name.starts_with(prefix.as_str())) || is_named()
+        let named =
+            self.named.as_ref().zip(name.strip_prefix("rcon-")).is_some_and(|(own, name)| own.is(name));
+        self.prefix.as_ref().is_some_and(|prefix| name.starts_with(prefix.as_str())) || named
     }
 }
 

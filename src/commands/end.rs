@@ -99,7 +99,7 @@ fn send(run: &Run, signal: i32) -> Result<(), Error> {
             let Some(stat) = process::stat(pid) else { continue };
             if seen.insert((pid.as_raw(), stat.started)) {
                 news = true;
-                match send_one(pid, stat.started, signal) {
+                match process::signal(pid, stat.started, signal) {
                     Ok(()) | Err(Errno::ESRCH) => {}
                     Err(errno) => refused = Some((pid, errno)),
                 }
@@ -119,13 +119,4 @@ fn send(run: &Run, signal: i32) -> Result<(), Error> {
 /// The processes that are in the run now.
 fn processes(run: &Run) -> BTreeSet<Pid> {
     runs::processes_now(run)
-}
-
-/// By descriptor, and only if it is still the process that was listed.
-fn send_one(pid: Pid, started: u64, signal: i32) -> Result<(), Errno> {
-    let fd = crate::sys::pidfd::open(pid)?;
-    match process::stat(pid) {
-        Some(stat) if stat.started == started => crate::sys::pidfd::signal(fd.as_fd(), signal),
-        _ => Err(Errno::ESRCH),
-    }
 }

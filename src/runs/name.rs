@@ -62,6 +62,19 @@ impl Name {
         })
     }
 
+    /// Is it this one, or one of these with a number?
+    #[must_use]
+    pub fn is(&self, name: &str) -> bool {
+        match self {
+            Self::Exact(own) => name == own,
+            Self::Numbered(before, after) => {
+                let number =
+                    name.strip_prefix(before.as_str()).and_then(|rest| rest.strip_suffix(after.as_str()));
+                number.is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
+            }
+        }
+    }
+
     /// The name itself, where `taken` are in use; `Err`: it is in use.
     ///
     /// # Errors

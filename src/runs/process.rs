@@ -1,8 +1,10 @@
 //! What is to be known of a process: `/proc/PID/…` (proc_pid_stat(5), proc_pid_cmdline(5)).
 
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::unistd::Pid;
 
 use crate::error::printable;
@@ -33,6 +35,18 @@ pub fn read(pid: Pid, file: &str) -> Option<Vec<u8>> {
 #[must_use]
 pub fn stat(pid: Pid) -> Option<Stat> {
     parse(&read(pid, "stat")?)
+}
+
+/// Sends a signal by descriptor, and only if it is still the process that started then.
+///
+/// # Errors
+/// ESRCH: it has ended; EPERM; those of [`crate::sys::pidfd::open`].
+pub fn signal(pid: Pid, started: u64, signal: i32) -> Result<(), Errno> {
+    let fd = crate::sys::pidfd::open(pid)?;
+    match stat(pid) {
+        Some(stat) if stat.started == started => crate::sys::pidfd::signal(fd.as_fd(), signal),
+        _ => Err(Errno::ESRCH),
+    }
 }
 
 /// The name may hold spaces and parentheses: the last one ends it.

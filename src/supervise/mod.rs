@@ -29,7 +29,7 @@ use crate::sys::signals::{Arrived, FRONT_DIED};
 use crate::usage::Usage;
 pub use grow::Growth;
 use processes::{can_see, family, signal_all, together};
-pub(crate) use processes::{children, children_of, is_stopped, parent_of, signal_child};
+pub(crate) use processes::{children, children_of, is_stopped, signal_child, stat};
 pub use watch::{Cause, Watch};
 
 /// How long the end of what the command left behind is waited for, after SIGKILL.

@@ -210,9 +210,7 @@ impl Inherited {
         })
         .map(drop)
     }
-}
 
-impl Inherited {
     /// A Ctrl-Z that has come since we joined the job would stop us now: before there is a command, while the keeper
     /// waits for there to be one and hears nothing. The keeper, which hears of it from the front, stops the command.
     fn forget_stops(&self) {
@@ -280,8 +278,7 @@ pub fn be_stopped_by(signal: i32) -> bool {
 /// Dies of `signal` as the command did, without a core file of ours (the command has left its own).
 pub fn die_of(signal: i32) -> ! {
     let set = only(signal);
-    // SAFETY: PR_SET_DUMPABLE takes a number.
-    unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0) };
+    super::child::let_see(false);
     // SAFETY: SIG_DFL installs no handler; SIGKILL and SIGSTOP are refused, which does not matter.
     unsafe { libc::signal(signal, libc::SIG_DFL) };
     raise(signal);

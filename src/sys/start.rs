@@ -295,13 +295,12 @@ extern "C" fn start_the_rest() {
     if room == libc::MAP_FAILED {
         // Whoever called needs memory, and its library has none to give before it has started. The other of front and
         // keeper ends what there is, as at any death by this signal.
-        let text = "rcon: there is no memory to go on with (ulimit -v, or an enclosing limit)\n";
-        // SAFETY: a text of this length.
-        unsafe { libc::write(2, text.as_ptr().cast(), text.len()) };
-        // SAFETY: no arguments.
-        let own = unsafe { libc::getpid() };
-        // SAFETY: numbers.
-        unsafe { libc::kill(own, libc::SIGKILL) };
+        super::write_number(
+            2,
+            b"rcon: there is no memory to go on with (ulimit -v, or an enclosing limit)\n",
+        )
+        .ok();
+        super::signals::send(nix::unistd::Pid::this(), libc::SIGKILL).ok();
     }
     let copy = room.cast::<u8>().wrapping_add(REST).cast::<usize>();
     // SAFETY: both are that long, and apart.

@@ -24,8 +24,8 @@ fn few_descriptors() {
     const ALL: usize = 60;
     let one = "trap 'echo told; exit' TERM; echo up; while :; do sleep 0.05; done";
     let all = format!("trap exit TERM; for n in $(seq {ALL}); do sh -c \"{one}\" & done; wait");
-    let line = format!("ulimit -n 24; exec {RCON} --kill-after 10m -- sh -c '{}'", quoted(&all));
-    let mut started = run("sh").args(["-c", &line]).limit(slow(Duration::from_secs(60))).start();
+    let few = run("sh").args(["-c", "ulimit -n 24; exec \"$0\" \"$@\"", RCON, "--kill-after", "10m", "--"]);
+    let mut started = few.args(["sh", "-c", &all]).limit(slow(Duration::from_secs(60))).start();
     // A signal that comes while a shell starts may be lost on it.
     crate::cage::eventually("all of them are up", || started.said().matches("up").count() == ALL);
     kill(Pid::from_raw(started.child.id() as i32), Signal::SIGTERM).expect("kill");
@@ -33,22 +33,16 @@ fn few_descriptors() {
     assert_eq!(out.stdout.matches("told").count(), ALL, "{out}");
 }
 
-/// For between single quotes.
-fn quoted(text: &str) -> String {
-    text.replace('\'', r"'\''")
-}
-
 /// A run where no /proc is mounted, as in a root that somebody has just unpacked.
-fn without_proc(words: &str) -> Output {
-    let script = format!("umount -l /proc && exec {RCON} {words}");
-    rcon(["--unshare", "mount", "--", "sh", "-c", &script]).run()
+fn without_proc(words: &[&str]) -> Output {
+    let script = "umount -l /proc && exec \"$0\" \"$@\"";
+    rcon(["--unshare", "mount", "--", "sh", "-c", script, RCON]).args(words).run()
 }
 
 fn ends_without_proc() {
-    assert_eq!(without_proc("--timeout 300ms -- sleep 600").status.code(), Some(124));
-    let out = without_proc(
-        "--timeout 300ms --kill-after 100ms -- sh -c 'trap \"\" TERM; echo up; sleep 600 & wait'",
-    );
+    assert_eq!(without_proc(&["--timeout", "300ms", "--", "sleep", "600"]).status.code(), Some(124));
+    let ignores = "trap '' TERM; echo up; sleep 600 & wait";
+    let out = without_proc(&["--timeout", "300ms", "--kill-after", "100ms", "--", "sh", "-c", ignores]);
     assert_eq!((out.shell_status(), out.stdout.as_str()), (124, "up\n"), "{out}");
     // The shell is ours to kill, what it has started is not to be found.
     assert!(out.stderr.contains("left behind could not be found"), "{out}");
@@ -56,7 +50,7 @@ fn ends_without_proc() {
 
 /// It is not to be found there, and that is said; and at once.
 fn what_is_left_without_proc() {
-    let out = without_proc("-- sh -c 'setsid sleep 5 >/dev/null 2>&1 & exit 3'");
+    let out = without_proc(&["--", "sh", "-c", "setsid sleep 5 >/dev/null 2>&1 & exit 3"]);
     assert_eq!(out.status.code(), Some(3), "{out}");
     assert!(out.stderr.contains("left behind could not be found") && out.stderr.contains("/proc"), "{out}");
 }

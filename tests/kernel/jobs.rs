@@ -40,7 +40,7 @@ pub(crate) fn tests() -> Vec<Case> {
 }
 
 /// bash where it is there, else the guest's own.
-fn terminal(wrapper: &str) -> Terminal {
+pub(crate) fn terminal(wrapper: &str) -> Terminal {
     let bash = Path::new("/bin/bash").exists();
     let shells = if bash { ["bash", "bash --norc --noprofile -i"] } else { ["sh", "sh -i"] };
     Terminal::new(wrapper, shells, slow(Duration::from_secs(30)))
@@ -86,7 +86,7 @@ fn a_stop_that_is_over() {
         let (mut terminal, front, _) = stopped(options, &tag(22));
         let ticks = until("there is no command", || {
             let all = crate::groups::descendants(front.as_raw() as u32);
-            all.into_iter().map(|pid| Pid::from_raw(pid as i32)).find(|pid| is_loop(*pid))
+            all.into_iter().map(|pid| Pid::from_raw(pid as i32)).find(|pid| runs_script(*pid, "while :"))
         });
         for (signal, stopped) in [(Signal::SIGCONT, false), (Signal::SIGTSTP, true)] {
             kill(ticks, signal).expect("kill");
@@ -105,11 +105,12 @@ fn a_stop_that_is_over() {
     }
 }
 
-/// The shell of [`stopped`], not what it has started; who has gone meanwhile is neither.
-fn is_loop(pid: Pid) -> bool {
+/// The shell that has these words in its script, not what stands before it on its command line or what it has started; who
+/// has gone meanwhile is neither.
+pub(crate) fn runs_script(pid: Pid, words: &str) -> bool {
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let exe = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
-    !exe.ends_with("rcon") && String::from_utf8_lossy(&line).contains("while :")
+    !exe.ends_with("rcon") && String::from_utf8_lossy(&line).contains(words)
 }
 
 /// Who asked for it to be kept does not find it stopped for ever.

@@ -5,7 +5,7 @@ use crate::{
     anywhere::{gone, processes, tag},
     case::Case,
     groups::{descendants, until},
-    jobs::state,
+    jobs::{runs_script, state, terminal},
     needs::Need,
     pty::Terminal,
     support::{RCON, slow},
@@ -18,10 +18,7 @@ use nix::{
     },
     unistd::{Pid, getpgrp, tcsetpgrp},
 };
-use std::{
-    error::Error, fs, io::stdin, os::unix::process::CommandExt, path::Path, process::Command, thread,
-    time::Duration,
-};
+use std::{error::Error, io::stdin, os::unix::process::CommandExt, process::Command, thread, time::Duration};
 
 pub(crate) fn tests() -> Vec<Case> {
     vec![
@@ -42,12 +39,6 @@ fn patience() -> Duration {
 /// `sh -c SCRIPT` as the only thing in a terminal, as `tmux new-window` and `ssh -t` have it.
 fn alone(wrapper: &[&str], script: &str) -> Terminal {
     Terminal::of(&[wrapper, &["sh", "-c", script]].concat(), patience())
-}
-
-fn shell(wrapper: &[&str]) -> Terminal {
-    let bash = Path::new("/bin/bash").exists();
-    let shells = if bash { ["bash", "bash --norc --noprofile -i"] } else { ["sh", "sh -i"] };
-    Terminal::new(&wrapper.join(" "), shells, patience())
 }
 
 /// Without us the kernel does not stop it; with us somebody would have to continue it.
@@ -72,7 +63,8 @@ fn a_stop_on_purpose_stays() {
         let top = terminal.shell.id();
         let stopped = || {
             let all = std::iter::once(top).chain(descendants(top));
-            all.map(|pid| Pid::from_raw(pid as i32)).find(|pid| is_script(*pid) && state(*pid) == 'T')
+            all.map(|pid| Pid::from_raw(pid as i32))
+                .find(|pid| runs_script(*pid, "kill -STOP") && state(*pid) == 'T')
         };
         let command = until("it does not stop", stopped);
         thread::sleep(slow(Duration::from_millis(200)));
@@ -82,18 +74,11 @@ fn a_stop_on_purpose_stays() {
     }
 }
 
-/// The shell, whatever is before it on its command line.
-fn is_script(pid: Pid) -> bool {
-    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let exe = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
-    !exe.ends_with("rcon") && String::from_utf8_lossy(&line).contains("kill -STOP")
-}
-
 /// The kernel hangs up on it without us.
 fn a_stopped_job_whose_shell_dies() {
     for (number, wrapper) in (30..).zip(WRAPPERS) {
         let tag = tag(number);
-        let mut terminal = shell(wrapper);
+        let mut terminal = terminal(&wrapper.join(" "));
         let shell = terminal.shell.id();
         terminal.line(&format!("$W $S -c 'sleep {tag} & while :; do sleep 0.1; echo ti\"\"ck; done'"));
         terminal.expect("tick");
@@ -137,10 +122,10 @@ fn keys_at_any_moment() {
 pub(crate) fn session(rounds: u64, line: &str) -> Result<(), Box<dyn Error>> {
     // Of the background, where we are when a job has ended.
     let refused = SigSet::from_iter([Signal::SIGTTOU]);
-    let mut words = line.split(' ');
-    let program = words.next().unwrap_or_default();
+    let words: Vec<&str> = line.split(' ').collect();
+    let (program, words) = words.split_first().ok_or("no words")?;
     for round in 0..rounds {
-        let mut job = Command::new(program).args(words.clone()).process_group(0).spawn()?;
+        let mut job = Command::new(program).args(words).process_group(0).spawn()?;
         let pid = Pid::from_raw(job.id() as i32);
         tcsetpgrp(stdin(), pid)?;
         println!("begin{round}.");

@@ -26,10 +26,9 @@ impl Terminal {
     /// `$W` in the shell is what wraps, `$S` a shell for scripts, `$I` an interactive one. Anything that takes longer
     /// than `patience` counts as never.
     pub(crate) fn new(wrapper: &str, [script, interactive]: [&str; 2], patience: Duration) -> Self {
-        let mut command = Command::new("setsid");
-        command.arg("-c").args(interactive.split(' '));
-        command.env("W", wrapper).env("S", script).env("I", interactive);
-        let mut terminal = Self::open(command, wrapper, patience);
+        let words: Vec<&str> = interactive.split(' ').collect();
+        let variables = [("W", wrapper), ("S", script), ("I", interactive)];
+        let mut terminal = Self::open(&words, &variables, wrapper, patience);
         // What is typed is not what is looked for. (Without echo ash reads lines in a way that SIGCHLD ends.)
         let quiet = if script == "bash" { "stty -echo; bind 'set enable-bracketed-paste off'" } else { ":" };
         terminal.line(&format!("{quiet}; echo be''gin"));
@@ -39,17 +38,24 @@ impl Terminal {
 
     /// A terminal whose session this command leads: nobody is there who could continue it.
     pub(crate) fn of(words: &[&str], patience: Duration) -> Self {
-        let mut command = Command::new("setsid");
-        command.arg("-c").args(words);
-        Self::open(command, &words.join(" "), patience)
+        Self::open(words, &[], &words.join(" "), patience)
     }
 
-    fn open(mut command: Command, wrapper: &str, patience: Duration) -> Self {
+    fn open(words: &[&str], variables: &[(&str, &str)], wrapper: &str, patience: Duration) -> Self {
         let pty = nix::pty::openpty(None, None).expect("a pseudo-terminal");
         let side = |fd: &OwnedFd| Stdio::from(fd.try_clone().expect("dup"));
-        command.env("PS1", "\\$ ").env("TERM", "dumb").env_remove("PROMPT_COMMAND");
-        command.stdin(side(&pty.slave)).stdout(side(&pty.slave)).stderr(side(&pty.slave));
-        let shell = command.spawn().expect("setsid");
+        let shell = Command::new("setsid")
+            .arg("-c")
+            .args(words)
+            .envs(variables.iter().copied())
+            .env("PS1", "\\$ ")
+            .env("TERM", "dumb")
+            .env_remove("PROMPT_COMMAND")
+            .stdin(side(&pty.slave))
+            .stdout(side(&pty.slave))
+            .stderr(side(&pty.slave))
+            .spawn()
+            .expect("setsid");
         let wrapper = wrapper.to_owned();
         Self { keyboard: pty.master.into(), shell, seen: String::new(), read: 0, wrapper, patience }
     }
