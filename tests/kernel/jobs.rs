@@ -52,11 +52,12 @@ fn both(case: fn(&mut Terminal)) {
     case(&mut terminal(&format!("{RCON} --pids 64 --")));
 }
 
-/// A job with a process that is stopped with it and one that has left it, after Ctrl-Z; the front and the keeper.
+/// A job with a process that is stopped with it and one that has left it, after Ctrl-Z; the front and the keeper. Ctrl-C
+/// ends it at any moment: without its trap bash goes on where the `sleep` has just ended by itself.
 fn stopped(options: &str, tag: &str) -> (Terminal, Pid, Pid) {
     let mut terminal = terminal(&format!("{RCON} {options} --"));
     terminal.line(&format!(
-        "$W $S -c '(setsid sleep {tag} >/dev/null 2>&1 &); sleep {tag} & while :; do sleep 0.1; echo ti\"\"ck; done'"
+        "$W $S -c 'trap \"exit 130\" INT; (setsid sleep {tag} >/dev/null 2>&1 &); sleep {tag} & while :; do sleep 0.1; echo ti\"\"ck; done'"
     ));
     terminal.expect("tick");
     until("the two do not sleep", || (processes(tag).len() >= 2).then_some(()));

@@ -208,7 +208,8 @@ pub(crate) fn an_interactive_shell_inside_has_its_own_jobs(terminal: &mut Termin
     terminal.key('c');
     terminal.line("echo \"last=$?\"");
     terminal.expect("last=130");
-    terminal.line("$S -c 'while :; do sleep 0.1; echo ti\"\"ck; done'");
+    // By its trap at any moment: without it bash goes on where the `sleep` has just ended by itself.
+    terminal.line("$S -c 'trap \"exit 130\" INT; while :; do sleep 0.1; echo ti\"\"ck; done'");
     terminal.expect("tick");
     terminal.key('z');
     terminal.expect("Stopped");
