@@ -2,7 +2,8 @@
 //!
 //! `RCON_KERNEL_REPORT` names a file or FIFO; lines are appended as things happen, so that a case which takes
 //! the machine down is known by its `begin` without an end. Fields are separated by tabs:
-//! `begin NAME`, `pass NAME MILLISECONDS`, `fail NAME MILLISECONDS MESSAGE`, `skip NAME REASON`.
+//! `begin NAME`, `pass NAME MILLISECONDS`, `fail NAME MILLISECONDS MESSAGE`, `unsteady NAME MILLISECONDS MESSAGE` (failed
+//! with this message, then passed again and again), `skip NAME REASON`.
 //! Tabs, newlines and backslashes in texts are written `\t`, `\n`, `\\`.
 
 use std::{env, fs::OpenOptions, io::Write, time::Duration};
@@ -17,6 +18,10 @@ pub(crate) fn passed(name: &str, took: Duration) {
 
 pub(crate) fn failed(name: &str, took: Duration, message: &str) {
     line(&["fail", name, &took.as_millis().to_string(), message]);
+}
+
+pub(crate) fn unsteady(name: &str, took: Duration, message: &str) {
+    line(&["unsteady", name, &took.as_millis().to_string(), message]);
 }
 
 pub(crate) fn skipped(name: &str, reason: &str) {

@@ -30,6 +30,10 @@ fn suite(text: &mut String, result: &GuestResult) -> std::fmt::Result {
             format!("    <testcase classname=\"{name}\" name=\"{}\" time=\"{took:.3}\"", escape(&case.name));
         match &case.verdict {
             Verdict::Passed => writeln!(text, "{open}/>")?,
+            // As Maven writes them, and others read.
+            Verdict::Unsteady(why) => {
+                writeln!(text, "{open}><flakyFailure>{}</flakyFailure></testcase>", escape(why))?
+            }
             Verdict::Failed(why) => writeln!(text, "{open}><failure>{}</failure></testcase>", escape(why))?,
             Verdict::Skipped(why) => {
                 writeln!(text, "{open}><skipped message=\"{}\"/></testcase>", escape(why))?

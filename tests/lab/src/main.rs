@@ -65,12 +65,17 @@ fn command() -> Command {
         )
 }
 
-fn common() -> [Arg; 4] {
+fn common() -> [Arg; 5] {
     [
         value(
             "filter",
             "TEST",
             "In guests, run only tests whose name contains this, or one of these (with commas)",
+        ),
+        switch(
+            "again",
+            "A kernel test that fails runs twice more: if it passes both times it is told at the end as unsteady, and up to \
+             two of these do not fail the run. What leaves something behind fails at once",
         ),
         switch("no-systemd", "Leave out the guests with systemd, which boot slowly"),
         value("jobs", "N", "Guests at a time").default_value("2").value_parser(clap::value_parser!(usize)),

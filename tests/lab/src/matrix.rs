@@ -17,9 +17,9 @@ fn cases(results: &[GuestResult]) -> Vec<&str> {
 /// Cases that were skipped everywhere: they prove nothing.
 pub(crate) fn ran_nowhere(results: &[GuestResult]) -> Vec<&str> {
     let ran = |name: &&str| {
-        results
-            .iter()
-            .any(|result| matches!(result.verdict(name), Some(Verdict::Passed | Verdict::Failed(_))))
+        results.iter().any(|result| {
+            matches!(result.verdict(name), Some(Verdict::Passed | Verdict::Unsteady(_) | Verdict::Failed(_)))
+        })
     };
     cases(results).into_iter().filter(|name| !ran(name)).collect()
 }
@@ -28,7 +28,9 @@ pub(crate) fn ran_nowhere(results: &[GuestResult]) -> Vec<&str> {
 pub(crate) fn draw(results: &[GuestResult]) -> String {
     let names = cases(results);
     let width = names.iter().map(|name| name.len()).max().unwrap_or(0);
-    let mut text = String::from("\ntest × guest: + passed, F failed, . skipped, blank not run\n\n");
+    let mut text = String::from(
+        "\ntest × guest: + passed, ~ failed once and then passed, F failed, . skipped, blank not run\n\n",
+    );
     let head: String = (1..=results.len()).map(|number| format!("{number:>3}")).collect();
     line(&mut text, &format!("{:width$}{head}", ""));
     for name in names {
@@ -50,6 +52,7 @@ pub(crate) fn draw(results: &[GuestResult]) -> String {
 fn mark(verdict: Option<&Verdict>) -> &'static str {
     match verdict {
         Some(Verdict::Passed) => "+",
+        Some(Verdict::Unsteady(_)) => "~",
         Some(Verdict::Failed(_)) => "F",
         Some(Verdict::Skipped(_)) => ".",
         None => "",

@@ -6,6 +6,8 @@ use std::time::Duration;
 pub(crate) enum Verdict {
     Passed,
     Failed(String),
+    /// Failed with this message, then passed again and again (`--again`).
+    Unsteady(String),
     Skipped(String),
 }
 
@@ -54,6 +56,7 @@ impl GuestResult {
             }
             ["pass", name, took] => (name, Verdict::Passed, millis(took)?),
             ["fail", name, took, message] => (name, Verdict::Failed(message.to_owned()), millis(took)?),
+            ["unsteady", name, took, message] => (name, Verdict::Unsteady(message.to_owned()), millis(took)?),
             ["skip", name, reason] => (name, Verdict::Skipped(reason.to_owned()), Duration::ZERO),
             _ => return Err(line.to_owned()),
         };
@@ -74,11 +77,19 @@ impl GuestResult {
         self.cases.iter().find(|case| case.name == name).map(|case| &case.verdict)
     }
 
+    /// (guest, case, how it failed) of those that failed once.
+    pub(crate) fn unsteady(&self) -> impl Iterator<Item = (&'static str, &str, &str)> {
+        self.cases.iter().filter_map(|case| match &case.verdict {
+            Verdict::Unsteady(why) => Some((self.guest, case.name.as_str(), why.as_str())),
+            _ => None,
+        })
+    }
+
     pub(crate) fn counts(&self) -> Counts {
         let mut counts = Counts::default();
         for case in &self.cases {
             match case.verdict {
-                Verdict::Passed => counts.passed += 1,
+                Verdict::Passed | Verdict::Unsteady(_) => counts.passed += 1,
                 Verdict::Failed(_) => counts.failed += 1,
                 Verdict::Skipped(_) => counts.skipped += 1,
             }
@@ -139,6 +150,16 @@ mod tests {
         assert_eq!(result.counts(), Counts { passed: 1, failed: 2, skipped: 0 });
         assert_eq!(result.verdict("b"), Some(&Verdict::Failed("two\nlines\\".to_owned())));
         assert!(matches!(result.verdict("c"), Some(Verdict::Failed(_))));
+    }
+
+    #[test]
+    fn who_failed_once_has_passed_and_is_told() {
+        let mut result = GuestResult::new("test");
+        for line in ["begin\ta", "unsteady\ta\t12\ttoo late", "begin\tb", "fail\tb\t3\tnever"] {
+            result.report(line).expect(line);
+        }
+        assert_eq!(result.counts(), Counts { passed: 1, failed: 1, skipped: 0 });
+        assert_eq!(result.unsteady().collect::<Vec<_>>(), [("test", "a", "too late")]);
     }
 
     #[test]

@@ -44,7 +44,7 @@ fn cell(result: &GuestResult, cases: &[&str]) -> &'static str {
         ""
     } else if verdicts.iter().any(|verdict| matches!(verdict, Verdict::Failed(_))) {
         "FAILED"
-    } else if verdicts.iter().any(|verdict| matches!(verdict, Verdict::Passed)) {
+    } else if verdicts.iter().any(|verdict| matches!(verdict, Verdict::Passed | Verdict::Unsteady(_))) {
         "yes"
     } else {
         "-"

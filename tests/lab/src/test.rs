@@ -18,8 +18,8 @@ use std::{
 
 pub(crate) fn main(args: &ArgMatches) -> Result<bool> {
     let places = Places::find()?;
-    let (mut counts, here) = on_this_machine(&places)?;
     let mut order = Order { all: args.get_flag("all"), ..Order::from(args) };
+    let (mut counts, here) = on_this_machine(&places, &order)?;
     let guests = order.guests.len();
     order.guests.retain(|guest| guest.machine != Machine::Host); // its results are here already
     let missing = packages::missing(&order.guests);
@@ -49,13 +49,13 @@ pub(crate) fn main(args: &ArgMatches) -> Result<bool> {
 }
 
 /// `cargo test` as anybody would run it, its sums added up; and the kernel tests' report of it.
-fn on_this_machine(places: &Places) -> Result<(Counts, GuestResult)> {
+fn on_this_machine(places: &Places, order: &Order<'_>) -> Result<(Counts, GuestResult)> {
     let report = places.lab.join("host.report");
     fs::write(&report, "").map_err(|error| format!("{}: {error}", report.display()))?;
     let start = Instant::now();
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["test", "--workspace", "--no-fail-fast"]).current_dir(&places.project);
-    cargo.env("RCON_KERNEL_REPORT", &report).env("RCON_MUST", "host");
+    cargo.env("RCON_KERNEL_REPORT", &report).env("RCON_MUST", "host").envs(order.environment.iter().cloned());
     let mut child = cargo
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
