@@ -271,10 +271,8 @@ fn stop_job(watched: Pid, signal: i32, heir: Pid) -> &'static [i32] {
     if above.nobody_continues {
         return match signal {
             libc::SIGTSTP => to_job(&[libc::SIGCONT]),
-            libc::SIGTTIN | libc::SIGTTOU if HUNG_UP.fetch_add(1, Ordering::Relaxed) < 3 => {
-                to_job(&[libc::SIGCONT]);
-                HANG_UP
-            }
+            // The rest of the job was stopped with it, and goes on when the command has got that (`continue_job`).
+            libc::SIGTTIN | libc::SIGTTOU if HUNG_UP.fetch_add(1, Ordering::Relaxed) < 3 => HANG_UP,
             // Somebody who means it, and can wake it as well.
             _ => &[],
         };
@@ -294,6 +292,20 @@ fn stop_job(watched: Pid, signal: i32, heir: Pid) -> &'static [i32] {
 
 /// What the kernel sends to a process group that is stopped and has lost who could continue it.
 const HANG_UP: &[i32] = &[libc::SIGHUP, libc::SIGCONT];
+
+/// By the keeper, when it has handed on the front's SIGHUP: everybody in the job goes on, the command to its end. Not
+/// before: it would read once more, and stop the others once more; and not after: with its end they would be
+/// stopped in a group that nobody can continue, and the kernel would hang up on them.
+pub fn continue_job() {
+    // The number is the job's as long as its front is there; and -1 would be everybody.
+    let job = job().as_raw();
+    if job > 1
+        && getppid().as_raw() as u32 == front()
+        && let Err(errno) = send(Pid::from_raw(-job), libc::SIGCONT)
+    {
+        debug_assert!(errno == Errno::EPERM || errno == Errno::ESRCH, "kill: {errno}");
+    }
+}
 
 /// To all of our process group, who were stopped with the command.
 fn to_job(signals: &'static [i32]) -> &'static [i32] {
@@ -476,8 +488,8 @@ impl Front<'_> {
                         return self.leave(status, died);
                     }
                 }
-                // What we have sent to the whole job.
-                (_, None) if arrived.sender == Pid::this() => {}
+                // What we have sent to the whole job, or the keeper has.
+                (_, None) if [Pid::this(), self.keeper].contains(&arrived.sender) => {}
                 (_, None) => arrived.pass_to(self.keeper),
             }
         }

@@ -180,6 +180,10 @@ impl Run<'_> {
                 libc::SIGCHLD => changed = true,
                 FRONT_DIED if guardian::front_is_dead() => self.front_died(),
                 libc::SIGCONT if own => resumed = true,
+                libc::SIGHUP if own => {
+                    self.pass_on(&arrived, early);
+                    guardian::continue_job();
+                }
                 signal => {
                     continued |= signal == libc::SIGCONT;
                     self.pass_on(&arrived, early);

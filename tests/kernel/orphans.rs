@@ -8,7 +8,7 @@ use crate::{
     jobs::{runs_script, state, terminal},
     needs::Need,
     pty::Terminal,
-    support::{RCON, slow},
+    support::{RCON, many, slow},
     victim::program,
 };
 use nix::{
@@ -24,6 +24,7 @@ pub(crate) fn tests() -> Vec<Case> {
     vec![
         Case::new("orphans::ctrl_z_is_for_nobody", &[Need::Root], ctrl_z_is_for_nobody),
         Case::new("orphans::a_stop_on_purpose_stays", &[Need::Root], a_stop_on_purpose_stays),
+        Case::new("orphans::reads_in_the_background_end", &[Need::Root], reads_in_the_background_end),
         Case::new("orphans::a_stopped_job_whose_shell_dies", &[Need::Root], a_stopped_job_whose_shell_dies),
         Case::new("orphans::keys_at_any_moment", &[Need::Root], keys_at_any_moment),
     ]
@@ -71,6 +72,19 @@ fn a_stop_on_purpose_stays() {
         assert_eq!(state(command), 'T', "{wrapper:?}: somebody has woken it");
         kill(command, Signal::SIGCONT).expect("kill");
         terminal.expect("on");
+    }
+}
+
+/// The kernel refuses them without us (EIO). With us the command would be stopped for ever, and dies of what a stopped
+/// job dies of that nobody can continue; the shell that it is the command of goes on.
+fn reads_in_the_background_end() {
+    let soon = slow(Duration::from_millis(300)).as_secs_f64();
+    for (wrapper, status) in WRAPPERS.into_iter().zip(["1", "129", "1"]) {
+        let mut terminal = terminal(&wrapper.join(" "));
+        for _ in 0..many(5) {
+            terminal.line(&format!("((sleep {soon}; $W cat </dev/tty 2>/dev/null; echo ended''=$?.) &)"));
+            terminal.expect(&format!("ended={status}."));
+        }
     }
 }
 

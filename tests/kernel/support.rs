@@ -28,7 +28,6 @@ pub(crate) fn slow(time: Duration) -> Duration {
 }
 
 /// A number of repetitions that would be right on a real machine, made small enough for this one.
-#[allow(dead_code, reason = "for cases to come")]
 pub(crate) fn many(number: usize) -> usize {
     let slow = slow(Duration::from_secs(1)).as_secs() as usize;
     (number / slow).max(number.min(10))
@@ -74,7 +73,6 @@ pub(crate) struct Run {
     limit: Duration,
 }
 
-#[allow(dead_code, reason = "for cases to come")]
 impl Run {
     pub(crate) fn args<A: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
         self.command.args(args);
@@ -134,7 +132,6 @@ pub(crate) struct Started {
     deadline: Instant,
 }
 
-#[allow(dead_code, reason = "for cases to come")]
 impl Started {
     /// What it has said so far on stdout.
     pub(crate) fn said(&mut self) -> String {
@@ -172,7 +169,6 @@ impl Started {
 
 /// How it ended and what it said.
 #[derive(Debug)]
-#[allow(dead_code, reason = "for cases to come")]
 pub(crate) struct Output {
     pub(crate) line: String,
     pub(crate) status: ExitStatus,
@@ -253,13 +249,11 @@ impl Ordinary {
 
 /// A block device that is this case's to write (needs [`crate::needs::Need::Disk`]).
 #[derive(Debug)]
-#[allow(dead_code, reason = "for cases to come")]
 pub(crate) struct Disk {
     pub(crate) path: PathBuf,
     backing: Option<tempfile::NamedTempFile>,
 }
 
-#[allow(dead_code, reason = "for cases to come")]
 impl Disk {
     /// The lab's disk, or a loop device of 64 MiB that goes with the value.
     pub(crate) fn get() -> Self {

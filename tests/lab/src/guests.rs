@@ -106,7 +106,7 @@ pub(crate) static GUESTS: &[Guest] = &[
         machine: Machine::Qemu(Kernel::V6_1, ""),
         layout: Layout::V2,
         must: V2_ALL,
-        share: "anywhere",
+        share: "anywhere orphans",
     },
     Guest {
         name: "6.12-v2",
@@ -138,7 +138,7 @@ pub(crate) static GUESTS: &[Guest] = &[
         machine: Machine::Qemu(Kernel::V6_1, ""),
         layout: Layout::V1Joined,
         must: V1_ALL,
-        share: "figures receipt diagnosis bare",
+        share: "figures receipt diagnosis bare orphans",
     },
     Guest {
         name: "6.1-hybrid",
