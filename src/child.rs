@@ -33,8 +33,6 @@ pub struct Kit<'a> {
     pub cage: &'a Tools,
     /// Where a failure is reported.
     pub report: Report<'a>,
-    /// The candidate to execute first.
-    pub first: Cell<usize>,
 }
 
 /// The child's way to tell which step failed, and how.
@@ -152,12 +150,7 @@ fn take(step: &Step, kit: &Kit) -> Result<(), Errno> {
             result => result,
         },
         Step::DieWithKeeper => sys::signal_at_parents_death(libc::SIGKILL),
-        Step::RestoreSignals => {
-            // From here on a Ctrl-Z stops us, and as long as there is no command nobody hears of it: nothing that takes
-            // time comes after this.
-            kit.first.set(first(kit));
-            kit.signals.map_or(Ok(()), |signals| signals.restore())
-        }
+        Step::RestoreSignals => kit.signals.map_or(Ok(()), |signals| signals.restore()),
         Step::Exec(exec) => Err(execute(exec, kit)),
     }
 }
@@ -176,24 +169,11 @@ fn holds(expected: &Expected) -> Result<bool, Errno> {
     })
 }
 
-/// The first candidate that looks as if it could be executed.
-fn first(kit: &Kit) -> usize {
-    match kit.steps.last() {
-        Some(Step::Exec(exec)) if exec.candidates.len() > 1 => {
-            exec.candidates.iter().position(|path| sys::child::may_execute(path)).unwrap_or(0)
-        }
-        _ => 0,
-    }
-}
-
 /// Tries the candidates as execvp(3) does: goes on where a file is not there or not reachable, remembers that
 /// one was there and could not be executed.
 fn execute(exec: &Exec, kit: &Kit) -> Errno {
-    if let Some(path) = exec.candidates.get(kit.first.get()) {
-        let answer = sys::execute(path, &kit.argv, &kit.envp);
-        if exec.candidates.len() == 1 {
-            return answer;
-        }
+    if let [only] = exec.candidates.as_slice() {
+        return sys::execute(only, &kit.argv, &kit.envp);
     }
     let mut answer = Errno::ENOENT;
     for candidate in &exec.candidates {

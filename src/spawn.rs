@@ -111,7 +111,6 @@ pub fn become_command(plan: &Plan) -> Error {
         envp: environment(plan),
         cage: &tools,
         report: Report::Memory(&nowhere),
-        first: Cell::new(0),
     };
     let (step, errno) = child::walk(&kit);
     Failure::Step(step, errno).words(plan)
@@ -193,7 +192,6 @@ fn kit<'a>(
         envp: environment(plan),
         cage,
         report,
-        first: Cell::new(0),
     }
 }
 

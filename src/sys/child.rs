@@ -123,13 +123,6 @@ pub fn change_directory(path: &CStr) -> Result<(), Errno> {
     Errno::result(unsafe { libc::chdir(path.as_ptr()) }).map(drop)
 }
 
-/// Is it there, and may it be executed (access(2))? As the real user: where that makes a difference, exec knows better.
-#[must_use]
-pub fn may_execute(path: &CStr) -> bool {
-    // SAFETY: the path ends with NUL.
-    unsafe { libc::access(path.as_ptr(), libc::X_OK) == 0 }
-}
-
 /// umask(2); returns the mask before.
 pub fn set_umask(mask: u32) -> u32 {
     // SAFETY: a number.

@@ -194,7 +194,7 @@ pub struct Inherited {
 }
 
 impl Inherited {
-    /// Puts the mask and SIGCHLD back. Async-signal-safe.
+    /// Puts the mask and SIGCHLD back, right before execve(2). Async-signal-safe.
     ///
     /// # Errors
     /// None that is known.
@@ -203,7 +203,7 @@ impl Inherited {
             // SAFETY: SIG_IGN installs no handler.
             unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
         }
-        self.forget_stops();
+        Self::catch_stops();
         // SAFETY: the mask is a set that the kernel gave us.
         Errno::result(unsafe {
             libc::sigprocmask(libc::SIG_SETMASK, &raw const self.mask, std::ptr::null_mut())
@@ -211,22 +211,23 @@ impl Inherited {
         .map(drop)
     }
 
-    /// A Ctrl-Z that has come since we joined the job would stop us now: before there is a command, while the keeper
-    /// waits for there to be one and hears nothing. The keeper, which hears of it from the front, stops the command.
-    fn forget_stops(&self) {
-        let mut pending = only(0);
-        // SAFETY: a set to be written over.
-        unsafe { libc::sigpending(&raw mut pending) };
+    /// A Ctrl-Z from when we joined the job until there is a command would stop us, while the keeper waits for there to be
+    /// one and hears nothing. So it is caught until then: execve(2) gives a signal that has a handler its default
+    /// action. The keeper, which hears of it from the front, stops the command.
+    fn catch_stops() {
+        extern "C" fn nothing(_: i32) {}
+        // SAFETY: all-zero is a valid action (the default one) and an empty set.
+        let mut caught: libc::sigaction = unsafe { std::mem::zeroed() };
+        caught.sa_sigaction = nothing as extern "C" fn(i32) as usize;
+        caught.sa_flags = libc::SA_RESTART;
         for stop in [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU] {
-            // SAFETY: valid sets, and a signal's number.
-            let comes = unsafe { libc::sigismember(&raw const pending, stop) } == 1;
-            // SAFETY: as above.
-            if comes && unsafe { libc::sigismember(&raw const self.mask, stop) } == 0 {
-                // Ignored, it is pending no more; it was not ignored before, or it would not have been.
-                // SAFETY: SIG_IGN installs no handler.
-                let action = unsafe { libc::signal(stop, libc::SIG_IGN) };
+            // SAFETY: all-zero is a valid action to be written over.
+            let mut before: libc::sigaction = unsafe { std::mem::zeroed() };
+            // SAFETY: a handler that does nothing is safe to run anywhere; both actions are valid.
+            unsafe { libc::sigaction(stop, &raw const caught, &raw mut before) };
+            if before.sa_sigaction == libc::SIG_IGN {
                 // SAFETY: the action that it had.
-                unsafe { libc::signal(stop, action) };
+                unsafe { libc::sigaction(stop, &raw const before, std::ptr::null_mut()) };
             }
         }
     }
