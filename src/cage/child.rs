@@ -158,8 +158,6 @@ fn read_only_below(root: i32) -> Result<(), Errno> {
     }
 }
 
-// Its texts are of pages: others shall not have them on their stack.
-#[inline(never)]
 fn make_root(root: &Root) -> Result<i32, Errno> {
     match root {
         Root::Own => mount::openat2(CWD, c"/", libc::O_PATH | libc::O_DIRECTORY, 0, 0),
@@ -178,28 +176,32 @@ fn make_root(root: &Root) -> Result<i32, Errno> {
             // The same name leads to what covers it now.
             directory(lower)
         }
-        Root::Ephemeral { lower, userxattr } => {
-            let place = mount::openat2(CWD, lower, libc::O_PATH | libc::O_DIRECTORY, 0, 0)?;
-            // The memory is mounted where the lower directory was: nothing else has to be there for it.
-            let memory = tmpfs(None, c"0755", attr::NOSUID | attr::NODEV)?;
-            mount::attach(memory, place)?;
-            for name in [c"upper", c"work", c"root"] {
-                mount::make_directory(memory, name, 0o755)?;
-            }
-            crate::sys::mount::copy_owner(place, memory, c"upper")?;
-            let mut options = Text::new();
-            options.add(b"lowerdir=")?.add_fd(place)?;
-            options.add(b",upperdir=")?.add_fd(memory)?.add(b"/upper")?;
-            options.add(b",workdir=")?.add_fd(memory)?.add(b"/work")?;
-            if *userxattr {
-                options.add(b",userxattr")?;
-            }
-            let mut target = Text::new();
-            target.add_fd(memory)?.add(b"/root")?;
-            mount::mount_old(c"overlay", target.get()?, 0, options.get()?)?;
-            mount::openat2(memory, c"root", libc::O_PATH | libc::O_DIRECTORY, 0, 0)
-        }
+        Root::Ephemeral { lower, userxattr } => make_ephemeral(lower, *userxattr),
     }
+}
+
+// Its texts are of pages: others shall not have them on their stack.
+#[inline(never)]
+fn make_ephemeral(lower: &CStr, userxattr: bool) -> Result<i32, Errno> {
+    let place = mount::openat2(CWD, lower, libc::O_PATH | libc::O_DIRECTORY, 0, 0)?;
+    // The memory is mounted where the lower directory was: nothing else has to be there for it.
+    let memory = tmpfs(None, c"0755", attr::NOSUID | attr::NODEV)?;
+    mount::attach(memory, place)?;
+    for name in [c"upper", c"work", c"root"] {
+        mount::make_directory(memory, name, 0o755)?;
+    }
+    crate::sys::mount::copy_owner(place, memory, c"upper")?;
+    let mut options = Text::new();
+    options.add(b"lowerdir=")?.add_fd(place)?;
+    options.add(b",upperdir=")?.add_fd(memory)?.add(b"/upper")?;
+    options.add(b",workdir=")?.add_fd(memory)?.add(b"/work")?;
+    if userxattr {
+        options.add(b",userxattr")?;
+    }
+    let mut target = Text::new();
+    target.add_fd(memory)?.add(b"/root")?;
+    mount::mount_old(c"overlay", target.get()?, 0, options.get()?)?;
+    mount::openat2(memory, c"root", libc::O_PATH | libc::O_DIRECTORY, 0, 0)
 }
 
 fn tmpfs(size: Option<&CStr>, mode: &CStr, attributes: u64) -> Result<i32, Errno> {

@@ -52,7 +52,7 @@ pub fn wait(running: Running, plan: &Plan, keeper: &Keeper) -> Outcome {
     let mut settles = run.running.started.checked_add(SETTLED);
     run.take_signals(true);
     while !run.is_over() {
-        run.sleep(run.next().into_iter().chain(settles).min());
+        run.sleep(earliest(run.next(), settles));
         if settles.is_some_and(|at| at <= Instant::now()) {
             settles = None;
             sys::give_back_stack();
@@ -61,6 +61,13 @@ pub fn wait(running: Running, plan: &Plan, keeper: &Keeper) -> Outcome {
         run.look();
     }
     run.finish()
+}
+
+fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
 }
 
 /// A descriptor that another part of the program wants watched while the command runs.
@@ -136,10 +143,7 @@ impl Run<'_> {
 
     /// When to wake at the latest.
     fn next(&self) -> Option<Instant> {
-        [self.running.watch.next(), self.stop.as_ref().and_then(|stop| stop.kill_at)]
-            .into_iter()
-            .flatten()
-            .min()
+        earliest(self.running.watch.next(), self.stop.as_ref().and_then(|stop| stop.kill_at))
     }
 
     /// Sleeps until something comes, or until `latest`.

@@ -105,6 +105,8 @@ mod borrow {
         crate::sys::leave(125)
     }
 
+    /// Apart from whoever may have a child of either kind: its stack is only for this one.
+    #[inline(never)]
     pub(super) fn spawn<F: FnOnce()>(mut args: libc::clone_args, child: F) -> Result<Pid, Errno> {
         let slot = Cell::new(Some(child));
         // On our own stack: what has run before has touched these pages, a new piece of heap would be new pages.

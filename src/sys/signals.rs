@@ -1,6 +1,6 @@
 //! Signals: taken as messages instead of interruptions while the command runs, and given back as they were.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, OnceCell, UnsafeCell};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
@@ -216,10 +216,20 @@ impl Inherited {
     /// action. The keeper, which hears of it from the front, stops the command.
     fn catch_stops() {
         extern "C" fn nothing(_: i32) {}
+        // What the kernel saves for a handler (all registers, 11 KiB with AMX) is more than the stack of a child in its
+        // parent's memory has left. execve(2) forgets this one; it costs nothing as long as nothing comes.
+        let aside = libc::stack_t { ss_sp: ASIDE.0.get().cast(), ss_flags: 0, ss_size: size_of::<Aside>() };
+        // SAFETY: a valid description of memory that nothing else uses.
+        if unsafe { libc::sigaltstack(&raw const aside, std::ptr::null_mut()) } != 0 {
+            // ENOMEM: a processor that has still more. Then it is as it would be without us.
+            return;
+        }
         // SAFETY: all-zero is a valid action (the default one) and an empty set.
         let mut caught: libc::sigaction = unsafe { std::mem::zeroed() };
         caught.sa_sigaction = nothing as extern "C" fn(i32) as usize;
-        caught.sa_flags = libc::SA_RESTART;
+        caught.sa_flags = libc::SA_RESTART | libc::SA_ONSTACK;
+        // SAFETY: a set to be written over; one handler after the other.
+        unsafe { libc::sigfillset(&raw mut caught.sa_mask) };
         for stop in [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU] {
             // SAFETY: all-zero is a valid action to be written over.
             let mut before: libc::sigaction = unsafe { std::mem::zeroed() };
@@ -232,6 +242,14 @@ impl Inherited {
         }
     }
 }
+
+/// For the handler of a child that has no command yet.
+struct Aside(UnsafeCell<[u8; 16 * 1024]>);
+
+// SAFETY: only the kernel uses it, for one child at a time: a process makes one after the other, and has a copy.
+unsafe impl Sync for Aside {}
+
+static ASIDE: Aside = Aside(UnsafeCell::new([0; 16 * 1024]));
 
 /// kill(2), with any number: nix's type has no real-time signals.
 ///
