@@ -26,15 +26,15 @@ const APART: &str = "  .rodata.apart :
   }
 ";
 
-/// The few bytes that every start writes stand together, the large pieces of memory behind them.
+/// The few bytes that every start writes stand together, from the end of the large piece of memory on.
 const MEMORY: &str = "  .bss.together ALIGN(0x1000) (NOLOAD) :
   {
+    *(.bss._R*9allocator9ALLOCATOR)
     *(.bss._R*4rcon8guardian*)
     *(.bss._R*4rcon3sys5start[!4]*)
     *(.bss._R*3std3sys3env4unix8ENV_LOCK*)
     *libc.a:environ.o(.bss)
     *(.bss._R*4rcon3sys5start4ROOM*)
-    *(.bss._R*9allocator9ALLOCATOR)
     *libc.a:pthread_keys.o(.bss)
   }
 ";

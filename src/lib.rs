@@ -49,6 +49,7 @@ pub mod weaker;
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::mem::ManuallyDrop;
 use std::path::Path;
 
 use cli::{Args, Format, Request};
@@ -180,7 +181,8 @@ fn live(args: &Args, line: &Line, early: Option<(Keeper, Signals)>) -> Result<i3
     if let Some(format) = args.explain {
         return explain(args, &host, format);
     }
-    let mut plan = plan::plan(args, &host)?;
+    // The kernel takes it all back at once: to take it apart would write to pages that the command's birth has left shared.
+    let mut plan = ManuallyDrop::new(plan::plan(args, &host)?);
     let name = if args.privileges.capcon { "capcon" } else { "rcon" };
     for note in &plan.notes {
         say(&format!("{name}: {note}"));

@@ -98,9 +98,13 @@ impl Taken {
         let mut before = SigSet::empty();
         sigprocmask(SigmaskHow::SIG_BLOCK, Some(&SigSet::all()), Some(&mut before))?;
         // Where SIGCHLD is ignored (some supervisors do that) the kernel reaps for us and the status is lost.
-        // SAFETY: SIG_DFL installs no handler, so there is no code to be safe.
-        let old = unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
-        Ok(Self { before, child_ignored: old == libc::SIG_IGN })
+        // Not by signal(3), whose memory of siginterrupt(3) is a page more.
+        // SAFETY: all-zero is a valid action, the default one, and an empty set.
+        let default: libc::sigaction = unsafe { std::mem::zeroed() };
+        let mut old = default;
+        // SAFETY: both actions are valid, and SIG_DFL installs no handler.
+        unsafe { libc::sigaction(libc::SIGCHLD, &raw const default, &raw mut old) };
+        Ok(Self { before, child_ignored: old.sa_sigaction == libc::SIG_IGN })
     }
 
     /// Waits for the next signal, or until `limit` has passed: `None`, as after an interruption.
