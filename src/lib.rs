@@ -177,11 +177,11 @@ fn live(args: &Args, line: &Line, early: Option<(Keeper, Signals)>) -> Result<i3
     };
     let widened = args.privileges.learn.map(|_| learn::widened(args));
     let args = widened.as_ref().unwrap_or(args);
-    let host = Host::read(Path::new("/"), args)?;
+    // The kernel takes all of it back at once: to take it apart would write to pages that the command's birth has left shared.
+    let host = ManuallyDrop::new(Host::read(Path::new("/"), args)?);
     if let Some(format) = args.explain {
         return explain(args, &host, format);
     }
-    // The kernel takes it all back at once: to take it apart would write to pages that the command's birth has left shared.
     let mut plan = ManuallyDrop::new(plan::plan(args, &host)?);
     let name = if args.privileges.capcon { "capcon" } else { "rcon" };
     for note in &plan.notes {
