@@ -176,7 +176,7 @@ fn live(args: &Args, line: &Line, early: Option<(Keeper, Signals)>) -> Result<i3
         args
     };
     let widened = args.privileges.learn.map(|_| learn::widened(args));
-    let args = widened.as_ref().unwrap_or(args);
+    let args = widened.as_deref().unwrap_or(args);
     // The kernel takes all of it back at once: to take it apart would write to pages that the command's birth has left shared.
     let host = ManuallyDrop::new(Host::read(Path::new("/"), args)?);
     if let Some(format) = args.explain {

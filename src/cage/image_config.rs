@@ -15,7 +15,7 @@ use crate::image::Config;
 /// # Errors
 /// No root; a tree that is from no image; a configuration that is damaged.
 #[inline(never)]
-pub fn applied(args: &Args) -> Result<Args, Error> {
+pub fn applied(args: &Args) -> Result<Box<Args>, Error> {
     let fail = |what: String| Error::new(what).option("--image-config");
     let Some(root) = &args.cage.root else {
         return Err(
@@ -27,7 +27,7 @@ pub fn applied(args: &Args) -> Result<Args, Error> {
         return Err(fail(format!("{} comes from no image", root.display()))
             .try_this("rcon image unpack keeps an image's configuration beside the tree"));
     };
-    let mut args = args.clone();
+    let mut args = Box::new(args.clone());
     args.cage.root = Some(tree.root);
     args.command = config.command(&args.command);
     if args.command.is_empty() && args.explain.is_none() {

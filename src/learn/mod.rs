@@ -32,8 +32,8 @@ pub struct Learn {
 /// The arguments of a run that is watched: what a user other than root does not have, it cannot be seen to use.
 #[must_use]
 #[inline(never)]
-pub fn widened(args: &Args) -> Args {
-    let mut args = args.clone();
+pub fn widened(args: &Args) -> Box<Args> {
+    let mut args = Box::new(args.clone());
     let asked = &mut args.privileges;
     let free = asked.allow.is_none() && asked.drop.is_none() && asked.sets.iter().all(Option::is_none);
     if free && asked.identity.user.is_some() {
