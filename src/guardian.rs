@@ -265,7 +265,7 @@ pub fn is_job_control(signal: i32) -> bool {
 /// process group, setpgid(2)), and so it goes on; one that reads from the terminal in the background would have got an
 /// error, and is hung up on. So is who has lost those who could continue it, as by the kernel.
 fn stop_job(watched: Pid, signal: i32, heir: Pid) -> &'static [i32] {
-    // Another read from the terminal stops it again, before it dies of that; or it does not die of that.
+    // Who does not die of that reads once more, and is stopped once more.
     static HUNG_UP: AtomicU32 = AtomicU32::new(0);
     let above = Above::look();
     if above.nobody_continues {

@@ -9,6 +9,7 @@ use nix::poll::PollFlags;
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
+use super::earliest;
 use super::grow::{Grow, Growth};
 use crate::cgroup::Groups;
 use crate::error::Error;
@@ -123,10 +124,8 @@ impl Watch {
     #[must_use]
     pub fn next(&self) -> Option<Instant> {
         let recorder = self.recorder.as_ref().and_then(Recorder::next);
-        [self.timeout.and_then(|deadline| deadline.at), self.cpu.as_ref().and_then(|cpu| cpu.next), recorder]
-            .into_iter()
-            .flatten()
-            .min()
+        let cpu = self.cpu.as_ref().and_then(|cpu| cpu.next);
+        earliest(self.timeout.and_then(|deadline| deadline.at), earliest(cpu, recorder))
     }
 
     /// Looks; the limit that has been reached, if one has.

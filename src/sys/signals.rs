@@ -99,12 +99,9 @@ impl Taken {
         sigprocmask(SigmaskHow::SIG_BLOCK, Some(&SigSet::all()), Some(&mut before))?;
         // Where SIGCHLD is ignored (some supervisors do that) the kernel reaps for us and the status is lost.
         // Not by signal(3), whose memory of siginterrupt(3) is a page more.
-        // SAFETY: all-zero is a valid action, the default one, and an empty set.
-        let default: libc::sigaction = unsafe { std::mem::zeroed() };
-        let mut old = default;
-        // SAFETY: both actions are valid, and SIG_DFL installs no handler.
-        unsafe { libc::sigaction(libc::SIGCHLD, &raw const default, &raw mut old) };
-        Ok(Self { before, child_ignored: old.sa_sigaction == libc::SIG_IGN })
+        // SAFETY: SIG_DFL installs no handler, so there is no code to be safe.
+        let old = unsafe { set_action(libc::SIGCHLD, &default_action()) };
+        Ok(Self { before, child_ignored: old == libc::SIG_IGN })
     }
 
     /// Waits for the next signal, or until `limit` has passed: `None`, as after an interruption.
@@ -228,23 +225,35 @@ impl Inherited {
             // ENOMEM: a processor that has still more. Then it is as it would be without us.
             return;
         }
-        // SAFETY: all-zero is a valid action (the default one) and an empty set.
-        let mut caught: libc::sigaction = unsafe { std::mem::zeroed() };
+        let mut caught = default_action();
         caught.sa_sigaction = nothing as extern "C" fn(i32) as usize;
         caught.sa_flags = libc::SA_RESTART | libc::SA_ONSTACK;
         // SAFETY: a set to be written over; one handler after the other.
         unsafe { libc::sigfillset(&raw mut caught.sa_mask) };
         for stop in [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU] {
-            // SAFETY: all-zero is a valid action to be written over.
-            let mut before: libc::sigaction = unsafe { std::mem::zeroed() };
-            // SAFETY: a handler that does nothing is safe to run anywhere; both actions are valid.
-            unsafe { libc::sigaction(stop, &raw const caught, &raw mut before) };
-            if before.sa_sigaction == libc::SIG_IGN {
-                // SAFETY: the action that it had.
-                unsafe { libc::sigaction(stop, &raw const before, std::ptr::null_mut()) };
+            // SAFETY: a handler that does nothing is safe to run anywhere.
+            if unsafe { set_action(stop, &caught) } == libc::SIG_IGN {
+                // SAFETY: SIG_IGN installs no handler.
+                unsafe { libc::signal(stop, libc::SIG_IGN) };
             }
         }
     }
+}
+
+fn default_action() -> libc::sigaction {
+    // SAFETY: all-zero is a valid action, the default one, and an empty set.
+    unsafe { std::mem::zeroed() }
+}
+
+/// sigaction(2), with a number that it knows; the handler before.
+///
+/// # Safety
+/// A handler may run whenever the signal comes.
+unsafe fn set_action(signal: i32, action: &libc::sigaction) -> libc::sighandler_t {
+    let mut before = default_action();
+    // SAFETY: both actions are valid; of the handler the caller promises it.
+    unsafe { libc::sigaction(signal, action, &raw mut before) };
+    before.sa_sigaction
 }
 
 /// For the handler of a child that has no command yet.

@@ -295,11 +295,10 @@ extern "C" fn start_the_rest() {
     if room == libc::MAP_FAILED {
         // Whoever called needs memory, and its library has none to give before it has started. The other of front and
         // keeper ends what there is, as at any death by this signal.
-        super::write_number(
-            2,
-            b"rcon: there is no memory to go on with (ulimit -v, or an enclosing limit)\n",
-        )
-        .ok();
+        let text = b"rcon: there is no memory to go on with (ulimit -v, or an enclosing limit)\n";
+        // Where nobody can be told, the signal tells it.
+        super::write_number(2, text).ok();
+        // Nobody is refused a signal to himself. An init does not die of it, but of the write below, to nowhere.
         super::signals::send(nix::unistd::Pid::this(), libc::SIGKILL).ok();
     }
     let copy = room.cast::<u8>().wrapping_add(REST).cast::<usize>();

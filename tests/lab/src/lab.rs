@@ -21,9 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Tells the tests that a case may fail once (tests/kernel/case.rs).
-pub(crate) const AGAIN: &str = "RCON_AGAIN";
-/// How many may, in all guests together: one in a thousand is a slow machine, more of them are not.
+/// How many cases may fail once (tests/kernel/case.rs), in all guests together: one in a thousand is a slow machine, more of them are not.
 const UNSTEADY: usize = 2;
 
 /// What to run.
@@ -53,7 +51,7 @@ impl<'a> Order<'a> {
             filter: args.get_one::<String>("filter").map(String::as_str),
             environment: args
                 .get_flag("again")
-                .then(|| (AGAIN.to_owned(), "1".to_owned()))
+                .then(|| ("RCON_AGAIN".to_owned(), "1".to_owned()))
                 .into_iter()
                 .collect(),
             ..Self::default()
