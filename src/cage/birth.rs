@@ -19,6 +19,7 @@ use crate::notify::Speaker;
 use crate::scratch::Scratch;
 use crate::supervise::Other;
 use crate::sys;
+use crate::sys::child::RESUME;
 
 /// The parent's ends, and what the child needs.
 #[derive(Default)]
@@ -253,17 +254,20 @@ impl News {
     fn watched(&self, pid: Pid, fd: OwnedFd) -> Other {
         let last = Rc::clone(&self.last);
         let ready = Box::new(move |fd: &OwnedFd| {
-            let (mut stopped, more) = read(fd, &last);
-            while let Some(signal) = stopped.take() {
+            let (stopped, more) = read(fd, &last);
+            if let Some(signal) = stopped {
                 // Its first child is the command, which may have the terminal in a process group of its own.
                 let command = crate::supervise::children_of(pid).first().copied().unwrap_or(pid);
                 let then = crate::supervise::stop_with_it(command, signal);
                 if crate::guardian::is_alone() {
-                    // Of stops while we were stopped ourselves: see `Run::resume`.
-                    stopped = read(fd, &last).0.filter(|_| crate::supervise::is_stopped(command));
+                    // Stops that were told while we were stopped ourselves are over, or are told again.
+                    read(fd, &last);
                 }
-                if stopped.is_none() {
-                    then.iter().for_each(|signal| crate::supervise::signal_child(command, *signal));
+                for signal in then {
+                    match *signal {
+                        libc::SIGCONT => crate::supervise::signal_child(pid, RESUME),
+                        signal => crate::supervise::signal_child(command, signal),
+                    }
                 }
             }
             more

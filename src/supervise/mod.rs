@@ -25,11 +25,12 @@ use crate::outcome::{Ended, Left, Outcome};
 use crate::plan::{Ending, Plan};
 use crate::spawn::Running;
 use crate::sys;
-use crate::sys::signals::{Arrived, FRONT_DIED};
+use crate::sys::child::{RESUME, Resume, Stops};
+use crate::sys::signals::{Arrived, FRONT_DIED, queue};
 use crate::usage::Usage;
 pub use grow::Growth;
 use processes::{can_see, family, signal_all, together};
-pub(crate) use processes::{children, children_of, is_stopped, signal_child, stat};
+pub(crate) use processes::{children, children_of, signal_child, stat};
 pub use watch::{Cause, Watch};
 
 /// How long the end of what the command left behind is waited for, after SIGKILL.
@@ -46,7 +47,8 @@ const AGAIN: Duration = Duration::from_millis(20);
 
 /// Waits for the command, and for the end of its group.
 pub fn wait(running: Running, plan: &Plan, keeper: &Keeper) -> Outcome {
-    let mut run = Run { running, plan, keeper, ended: None, stop: None, stops: 0, stopped_by: 0 };
+    let mut run =
+        Run { running, plan, keeper, ended: None, stop: None, stops: Stops::default(), stopped_by: 0 };
     run.running.watch.start(run.running.started);
     // Who is there for longer gives back what it took to get here: a third of this process's memory.
     let mut settles = run.running.started.checked_add(SETTLED);
@@ -91,8 +93,8 @@ struct Run<'a> {
     keeper: &'a Keeper,
     ended: Option<Ended>,
     stop: Option<Stop>,
-    /// So often has the command been stopped since the front has last gone on with it; the last time by this signal.
-    stops: u32,
+    /// Of the command, or of the init before it. The last time by this signal.
+    stops: Stops,
     stopped_by: i32,
 }
 
@@ -204,15 +206,20 @@ impl Run<'_> {
         }
     }
 
-    /// The front, stopped because the command was, goes on, and the command with it. But one that has been stopped
-    /// again was woken with the front, and is stopped by somebody who wants the job to stop.
+    /// The front, stopped because the command was, goes on, and the command with it.
     fn resume(&mut self) {
-        let again = std::mem::take(&mut self.stops) > 1 && is_stopped(self.running.pid);
-        if again {
-            self.stops = 1;
-            self.stop_with_it();
-        } else {
-            signal_child(self.running.pid, libc::SIGCONT);
+        let child = self.running.pid;
+        if self.running.news.is_some() {
+            // An init, which sees what its command needs.
+            signal_child(child, RESUME);
+            if !self.stops.any() {
+                return;
+            }
+        }
+        match self.stops.resume(child.as_raw()) {
+            Resume::Wake => signal_child(child, libc::SIGCONT),
+            Resume::Again => self.stop_with_it(),
+            Resume::Runs => {}
         }
     }
 
@@ -228,7 +235,8 @@ impl Run<'_> {
             if libc::WIFSTOPPED(status) {
                 // Stopped and continued before we looked: to stop now would leave us stopped beside it.
                 if pid == command && !continued {
-                    (self.stops, self.stopped_by) = (self.stops + 1, libc::WSTOPSIG(status));
+                    self.stops.told();
+                    self.stopped_by = libc::WSTOPSIG(status);
                     self.stop_with_it();
                 }
             } else if pid == command {
@@ -264,7 +272,13 @@ impl Run<'_> {
             return;
         }
         if !self.is_the_commands_own(arrived) {
-            pass_on(self.running.pid, arrived, early);
+            let to_init = self.running.news.is_some() && matches!(arrived.signal, libc::SIGCONT | RESUME);
+            if !to_init {
+                pass_on(self.running.pid, arrived, early);
+            } else if is_news_to(self.running.pid, arrived, early) {
+                // Plain ones say something else to an init.
+                queue(self.running.pid, arrived.signal, 0);
+            }
         }
         if told {
             // A stopped process acts on no signal.
@@ -390,12 +404,17 @@ fn kill_all(running: &Running, command: Option<Pid>) {
 
 /// Hands a signal to a process, unless it has got it already.
 fn pass_on(pid: Pid, arrived: &Arrived, early: bool) {
+    if is_news_to(pid, arrived, early) {
+        signal_child(pid, arrived.signal);
+    }
+}
+
+/// Has it not got the signal already?
+fn is_news_to(pid: Pid, arrived: &Arrived, early: bool) -> bool {
     // The terminal has signalled its whole foreground group. One that a process sent to its own group (`kill 0`)
     // has reached that process; a signal of ours is SIGPIPE, because nobody reads our messages.
     let has_got_it = !early && arrived.from_terminal && together(pid);
-    if !has_got_it && arrived.sender != pid && arrived.sender != Pid::this() {
-        signal_child(pid, arrived.signal);
-    }
+    !has_got_it && arrived.sender != pid && arrived.sender != Pid::this()
 }
 
 /// The command has stopped. A shell with job control waits for the *front* to stop, so it does, and passes on what

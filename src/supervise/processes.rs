@@ -52,11 +52,6 @@ pub(crate) fn stat(pid: Pid) -> Option<Stat> {
     process::stat(pid).filter(|_| can_see())
 }
 
-/// Is it stopped, as far as it can be seen?
-pub(crate) fn is_stopped(pid: Pid) -> bool {
-    stat(pid).is_some_and(|stat| stat.state == 'T')
-}
-
 /// So often is looked for processes that have not been told.
 const ROUNDS: usize = 10;
 

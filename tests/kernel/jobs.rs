@@ -7,7 +7,7 @@ use crate::{
     groups::until,
     needs::Need,
     pty::{self, Terminal},
-    support::{RCON, rcon, slow},
+    support::{RCON, rcon, slow, victim_line},
 };
 use nix::{
     sys::signal::{Signal, kill, killpg},
@@ -33,6 +33,7 @@ pub(crate) fn tests() -> Vec<Case> {
         Case::new("jobs::stopped_and_the_job_killed", &[PIDS], || {
             stopped_and_killed(|front, _| killpg(front, Signal::SIGKILL))
         }),
+        Case::new("jobs::fg_continues_once", &[PIDS, Need::Root], fg_continues_once),
         Case::new("jobs::a_stop_that_is_over", &[PIDS, Need::Root], a_stop_that_is_over),
         Case::new("jobs::stopped_and_kept", &[PIDS], stopped_and_kept),
         Case::new("jobs::make_in_parallel", &[PIDS, Need::Tool("make")], make_in_parallel),
@@ -78,6 +79,30 @@ fn stopped_and_killed(whom: fn(Pid, Pid) -> nix::Result<()>) {
         terminal.line("jobs; echo ro''und");
         terminal.expect("round").contains("Killed").then_some(())
     });
+}
+
+/// The shell's SIGCONT reaches the command, as it is in its job. Another one from us would undo a Ctrl-Z that comes in
+/// between, as here, where it comes at once.
+fn fg_continues_once() {
+    const ROUNDS: usize = 10;
+    let line = victim_line("continued").map(|word| word.into_string().expect("UTF-8")).join(" ");
+    for wrapper in ["", "--pids 64", "--unshare pid", "--pids 64 --unshare pid"] {
+        let wrapper = if wrapper.is_empty() { String::new() } else { format!("{RCON} {wrapper} --") };
+        let mut terminal = terminal(&wrapper);
+        terminal.line(&format!("$W {line}"));
+        terminal.expect("ready");
+        for round in 1..=ROUNDS {
+            terminal.key('z');
+            terminal.expect("Stopped");
+            terminal.line("fg");
+            terminal.expect(&format!("continued {round}."));
+        }
+        assert!(
+            !terminal.says(&format!("continued {}.", ROUNDS + 1), slow(Duration::from_millis(200))),
+            "{wrapper}"
+        );
+        terminal.key('c');
+    }
 }
 
 /// What the command did while rcon was stopped is no reason to stop once more when both go on.

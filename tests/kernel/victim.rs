@@ -58,6 +58,7 @@ pub(crate) fn program() -> PathBuf {
 /// | `catch-term:N:STATUS` | says `ready`; on SIGTERM says `caught`, needs N seconds more and leaves with STATUS |
 /// | `lacking:N:…` | (in `RCON_VICTIM`) executes the command line that it has as arguments without these system calls |
 /// | `kill-group` | sends SIGUSR1 to its process group, says `got N`: how often it got it itself |
+/// | `continued` | says `ready`, and `continued N.` for each SIGCONT that it gets |
 /// | `stop` | says `ready`, stops itself with SIGSTOP; when continued sleeps |
 /// | `with:ROLE:…` | starts that as a child and sleeps |
 /// | `orphan:ROLE:…` | starts that as a child, waits for it to say something and leaves with 0 |
@@ -126,6 +127,16 @@ fn act(role: &str) -> Result<ExitCode, Box<dyn Error>> {
         ["raise", signal] => raise(Signal::try_from(signal.parse::<i32>()?)?)?,
         ["write", size, path] => direct_io(bytes(size)?, path, true)?,
         ["read", size, path] => direct_io(bytes(size)?, path, false)?,
+        ["continued"] => {
+            // Blocked, it continues all the same, and is there to be counted.
+            let set = SigSet::from(Signal::SIGCONT);
+            set.thread_block()?;
+            println!("ready");
+            for number in 1.. {
+                set.wait()?;
+                println!("continued {number}.");
+            }
+        }
         ["ignore-term", time] => {
             // Blocked is as good as ignored, and needs no unsafe code.
             SigSet::from(Signal::SIGTERM).thread_block()?;
