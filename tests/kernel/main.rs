@@ -56,6 +56,7 @@ mod orphans;
 mod place;
 mod privileges;
 mod profiles;
+mod pty;
 mod receipt;
 mod refusals;
 mod report;
@@ -67,11 +68,9 @@ mod shells;
 mod sudo;
 mod support;
 mod systemd;
+mod terminal;
 mod victim;
 mod weaker;
-
-#[path = "../pty/mod.rs"]
-mod pty;
 
 use case::Case;
 use std::process::ExitCode;
@@ -108,6 +107,7 @@ fn cases() -> Vec<Case> {
         shared::tests(),
         refusals::tests(),
         weaker::tests(),
+        terminal::tests(),
         jobs::tests(),
         orphans::tests(),
         bare::tests(),

@@ -1,8 +1,6 @@
 //! An interactive shell in a pseudo-terminal, and what people do at one: driven with a command wrapped and bare, on
 //! this machine and in the lab's guests.
 
-#![allow(dead_code, reason = "each test uses its part")]
-
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
