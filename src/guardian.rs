@@ -36,7 +36,10 @@ use crate::error::Error;
 use crate::notify::Mouth;
 use crate::supervise::{children, stat};
 use crate::sys;
-use crate::sys::signals::{Arrived, FRONT_DIED, Signals, TELL, Taken, be_stopped_by, die_of, queue, send};
+use crate::sys::signals::{
+    Arrived, FRONT_DIED, RESUMED, Signals, TELL, Taken, be_stopped_by, die_of, queue, send,
+};
+use crate::sys::stops::{OF_INIT, Stop};
 
 /// What happens to the command when the front dies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -202,8 +205,8 @@ pub fn front_is_dead() -> bool {
 enum News {
     /// This signal ended the command, and the keeper leaves next.
     Died(i32),
-    /// This signal stopped the command, which had the terminal in a process group of its own, if it did.
-    Stopped(i32, Pid),
+    /// The command has been stopped, which had the terminal in a process group of its own, if it did.
+    Stopped(Stop, Pid),
     /// There are messages for the service manager.
     Speech,
 }
@@ -216,7 +219,9 @@ impl News {
         match self {
             Self::Died(signal) => signal as u64,
             Self::Speech => Self::SPEECH,
-            Self::Stopped(signal, heir) => Self::STOPPED | (signal as u64) << 32 | heir.as_raw() as u64,
+            Self::Stopped(Stop { signal, number }, heir) => {
+                u64::from(number) << 48 | Self::STOPPED | (signal as u64) << 32 | heir.as_raw() as u64
+            }
         }
     }
 
@@ -227,7 +232,8 @@ impl News {
         if number & Self::STOPPED == 0 {
             return Self::Died(number as i32);
         }
-        Self::Stopped((number >> 32 & 0xff) as i32, Pid::from_raw(number as i32))
+        let stop = Stop { signal: (number >> 32 & 0xff) as i32, number: (number >> 48) as u16 };
+        Self::Stopped(stop, Pid::from_raw(number as i32))
     }
 }
 
@@ -239,16 +245,16 @@ fn tell_front(news: News) {
     }
 }
 
-/// `command` has been stopped by this signal: so is the front, for the shell that waits for it. Brought back to
+/// `command` has been stopped: so is the front, for the shell that waits for it. Brought back to
 /// the foreground, it hands the terminal on to `heir`, who had it. What the command is to be sent now: where the whole
 /// process group was woken it has got that itself, and a second one does no harm.
 #[must_use]
-pub fn stop_front(command: Pid, signal: i32, heir: Option<Pid>) -> &'static [i32] {
+pub fn stop_front(command: Pid, stop: Stop, heir: Option<Pid>) -> &'static [i32] {
     let heir = heir.unwrap_or(Pid::from_raw(0));
     if is_alone() {
-        return stop_job(command, signal, heir);
+        return stop_job(command, stop.signal, heir);
     }
-    tell_front(News::Stopped(signal, heir));
+    tell_front(News::Stopped(stop, heir));
     &[]
 }
 
@@ -456,16 +462,19 @@ struct Front<'a> {
 impl Front<'_> {
     /// Waits for the keeper; the exit status.
     fn wait(&self) -> i32 {
-        // The signal that ended the command.
-        let mut died = None;
+        // The signal that ended the command; the last stop that we have stopped for.
+        let (mut died, mut followed) = (None, None);
         loop {
             let Some(arrived) = self.taken.wait(None) else { continue };
             match (arrived.signal, self.news(&arrived)) {
                 (_, Some(News::Died(signal))) => died = Some(signal),
-                (_, Some(News::Stopped(signal, heir))) => {
-                    let then = stop_job(self.keeper, signal, heir);
-                    // A stop that was told while we were stopped is over: who woke us has woken the command, or the
-                    // signal below does. To stop for it would be to stop a job that goes on.
+                // Told twice: see `Resume::Again`.
+                (_, Some(News::Stopped(stop, _))) if followed == Some(stop) && stop.number != OF_INIT => {}
+                (_, Some(News::Stopped(stop, heir))) => {
+                    followed = Some(stop);
+                    let then = stop_job(self.keeper, stop.signal, heir);
+                    // A stop that was told while we were stopped is over: who woke us has woken the command, or what we
+                    // say below does. To stop for it would be to stop a job that goes on.
                     while let Some(told) = self.taken.told() {
                         match self.news(&told) {
                             Some(News::Died(signal)) => died = Some(signal),
@@ -473,8 +482,12 @@ impl Front<'_> {
                             Some(News::Stopped(..)) | None => {}
                         }
                     }
-                    // Who woke the whole process group has woken the command too; a second SIGCONT does no harm.
-                    then.iter().for_each(|signal| self.tell(*signal));
+                    for signal in then {
+                        match *signal {
+                            libc::SIGCONT => queue(self.keeper, TELL, RESUMED | u64::from(stop.number)),
+                            signal => self.tell(signal),
+                        }
+                    }
                 }
                 (_, Some(News::Speech)) => self.speak(),
                 (libc::SIGCHLD, None) => {
@@ -595,8 +608,8 @@ mod tests {
         for news in [
             News::Speech,
             News::Died(9),
-            News::Stopped(20, Pid::from_raw(0)),
-            News::Stopped(22, Pid::from_raw(4_194_303)),
+            News::Stopped(Stop { signal: 20, number: 1 }, Pid::from_raw(0)),
+            News::Stopped(Stop { signal: 22, number: u16::MAX }, Pid::from_raw(4_194_303)),
         ] {
             assert_eq!(News::of(news.number()), news);
         }

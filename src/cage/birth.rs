@@ -19,7 +19,8 @@ use crate::notify::Speaker;
 use crate::scratch::Scratch;
 use crate::supervise::Other;
 use crate::sys;
-use crate::sys::child::RESUME;
+use crate::sys::signals::{RESUMED, TELL, queue};
+use crate::sys::stops::{Stop, told};
 
 /// The parent's ends, and what the child needs.
 #[derive(Default)]
@@ -255,17 +256,17 @@ impl News {
         let last = Rc::clone(&self.last);
         let ready = Box::new(move |fd: &OwnedFd| {
             let (stopped, more) = read(fd, &last);
-            if let Some(signal) = stopped {
+            if let Some(stop) = stopped {
                 // Its first child is the command, which may have the terminal in a process group of its own.
                 let command = crate::supervise::children_of(pid).first().copied().unwrap_or(pid);
-                let then = crate::supervise::stop_with_it(command, signal);
+                let then = crate::supervise::stop_with_it(command, stop);
                 if crate::guardian::is_alone() {
                     // Stops that were told while we were stopped ourselves are over, or are told again.
                     read(fd, &last);
                 }
                 for signal in then {
                     match *signal {
-                        libc::SIGCONT => crate::supervise::signal_child(pid, RESUME),
+                        libc::SIGCONT => queue(pid, TELL, RESUMED | u64::from(stop.number)),
                         signal => crate::supervise::signal_child(command, signal),
                     }
                 }
@@ -284,17 +285,16 @@ impl News {
     }
 }
 
-/// Reads what has come: the signal that stopped the command, if it has just stopped, and whether there may be
-/// more.
-fn read(pipe: &OwnedFd, last: &Cell<Option<i32>>) -> (Option<i32>, bool) {
+/// Reads what has come: the last stop of the command, and whether there may be more.
+fn read(pipe: &OwnedFd, last: &Cell<Option<i32>>) -> (Option<Stop>, bool) {
     let mut stopped = None;
-    let mut message = [0_u8; 4];
+    let mut message = [0_u8; 8];
     loop {
         match nix::unistd::read(pipe, &mut message) {
-            Ok(4) => {
-                let status = i32::from_ne_bytes(message);
+            Ok(8) => {
+                let (status, number) = told(message);
                 if libc::WIFSTOPPED(status) {
-                    stopped = Some(libc::WSTOPSIG(status));
+                    stopped = Some(Stop { signal: libc::WSTOPSIG(status), number });
                 } else {
                     last.set(Some(status));
                 }

@@ -25,8 +25,8 @@ use crate::outcome::{Ended, Left, Outcome};
 use crate::plan::{Ending, Plan};
 use crate::spawn::Running;
 use crate::sys;
-use crate::sys::child::{RESUME, Resume, Stops};
-use crate::sys::signals::{Arrived, FRONT_DIED, queue};
+use crate::sys::signals::{Arrived, FRONT_DIED, RESUMED, TELL, queue};
+use crate::sys::stops::{OF_INIT, Resume, Stop, Stops};
 use crate::usage::Usage;
 pub use grow::Growth;
 use processes::{can_see, family, signal_all, together};
@@ -47,8 +47,7 @@ const AGAIN: Duration = Duration::from_millis(20);
 
 /// Waits for the command, and for the end of its group.
 pub fn wait(running: Running, plan: &Plan, keeper: &Keeper) -> Outcome {
-    let mut run =
-        Run { running, plan, keeper, ended: None, stop: None, stops: Stops::default(), stopped_by: 0 };
+    let mut run = Run { running, plan, keeper, ended: None, stop: None, stops: Stops::default() };
     run.running.watch.start(run.running.started);
     // Who is there for longer gives back what it took to get here: a third of this process's memory.
     let mut settles = run.running.started.checked_add(SETTLED);
@@ -92,14 +91,13 @@ struct Run<'a> {
     plan: &'a Plan,
     keeper: &'a Keeper,
     ended: Option<Ended>,
-    stop: Option<Stop>,
-    /// Of the command, or of the init before it. The last time by this signal.
+    stop: Option<Stopping>,
+    /// The command's, where there is no init before it.
     stops: Stops,
-    stopped_by: i32,
 }
 
 /// A run that is being ended.
-struct Stop {
+struct Stopping {
     cause: Cause,
     signal: i32,
     /// When what is left is killed, for the first time or again.
@@ -178,66 +176,70 @@ impl Run<'_> {
     /// Handles all signals that have come. `early`: before the command can have been in the group that a terminal
     /// signals, or so shortly after that a second one does no harm.
     fn take_signals(&mut self, early: bool) {
-        let (mut changed, mut continued, mut resumed) = (false, false, false);
+        let (mut changed, mut resumed) = (false, None);
         while let Some(arrived) = self.running.signals.next() {
             let own = !guardian::is_alone() && arrived.sender == self.keeper.front && arrived.told.is_none();
+            if let Some(stop) = arrived.resumed(self.keeper.front) {
+                resumed = Some(stop);
+                continue;
+            }
             let arrived = arrived.before(self.keeper.front);
             match arrived.signal {
                 libc::SIGCHLD => changed = true,
                 FRONT_DIED if guardian::front_is_dead() => self.front_died(),
-                libc::SIGCONT if own => resumed = true,
+                // It was for us: see `Front::reap`.
+                libc::SIGCONT if own => {}
                 libc::SIGHUP if own => {
                     self.pass_on(&arrived, early);
                     guardian::continue_job();
                 }
-                signal => {
-                    continued |= signal == libc::SIGCONT;
-                    self.pass_on(&arrived, early);
-                }
+                _ => self.pass_on(&arrived, early),
             }
         }
         if changed && self.ended.is_none() {
-            self.reap(continued);
+            self.reap();
         }
-        match self.ended {
-            None if resumed => self.resume(),
-            Some(_) if resumed => children().into_iter().for_each(|pid| signal_child(pid, libc::SIGCONT)),
-            _ => {}
+        match (resumed, &self.ended) {
+            (Some(stop), None) => self.resume(stop),
+            (Some(_), Some(_)) => children().into_iter().for_each(|pid| signal_child(pid, libc::SIGCONT)),
+            (None, _) => {}
         }
     }
 
     /// The front, stopped because the command was, goes on, and the command with it.
-    fn resume(&mut self) {
+    fn resume(&mut self, stop: u16) {
         let child = self.running.pid;
-        if self.running.news.is_some() {
-            // An init, which sees what its command needs.
-            signal_child(child, RESUME);
-            if !self.stops.any() {
-                return;
-            }
+        if stop == OF_INIT {
+            return signal_child(child, libc::SIGCONT);
         }
-        match self.stops.resume(child.as_raw()) {
+        if self.running.news.is_some() {
+            // It sees what its command needs.
+            return queue(child, TELL, RESUMED | u64::from(stop));
+        }
+        match self.stops.resume(child.as_raw(), stop) {
             Resume::Wake => signal_child(child, libc::SIGCONT),
-            Resume::Again => self.stop_with_it(),
+            Resume::Again(stop) => self.stop_with_it(stop),
             Resume::Runs => {}
         }
     }
 
-    fn stop_with_it(&self) {
+    fn stop_with_it(&self, stop: Stop) {
         let command = self.running.pid;
-        stop_with_it(command, self.stopped_by).iter().for_each(|signal| signal_child(command, *signal));
+        stop_with_it(command, stop).iter().for_each(|signal| signal_child(command, *signal));
     }
 
-    /// Reaps whoever has ended, up to the command. `continued`: a SIGCONT has come as well.
-    fn reap(&mut self, continued: bool) {
+    /// Reaps whoever has ended, up to the command.
+    fn reap(&mut self) {
         let command = self.running.pid;
         while let Ok(Some((pid, status, usage))) = sys::reap() {
             if libc::WIFSTOPPED(status) {
-                // Stopped and continued before we looked: to stop now would leave us stopped beside it.
-                if pid == command && !continued {
-                    self.stops.told();
-                    self.stopped_by = libc::WSTOPSIG(status);
-                    self.stop_with_it();
+                // Who has been continued meanwhile is not told of.
+                if pid == command {
+                    let signal = libc::WSTOPSIG(status);
+                    let init = self.running.news.is_some();
+                    let stop =
+                        if init { Stop { signal, number: OF_INIT } } else { self.stops.another(signal) };
+                    self.stop_with_it(stop);
                 }
             } else if pid == command {
                 // Behind an init, the command's own end is in what that has told.
@@ -272,7 +274,7 @@ impl Run<'_> {
             return;
         }
         if !self.is_the_commands_own(arrived) {
-            let to_init = self.running.news.is_some() && matches!(arrived.signal, libc::SIGCONT | RESUME);
+            let to_init = self.running.news.is_some() && matches!(arrived.signal, libc::SIGCONT | TELL);
             if !to_init {
                 pass_on(self.running.pid, arrived, early);
             } else if is_news_to(self.running.pid, arrived, early) {
@@ -327,7 +329,7 @@ impl Run<'_> {
         // A limit that is reached while we end the run anyhow changes nothing.
         if self.stop.is_none() {
             let kill_at = Instant::now().checked_add(self.plan.receipt.grace());
-            self.stop = Some(Stop { cause, signal, kill_at, told_all: false, killed: false });
+            self.stop = Some(Stopping { cause, signal, kill_at, told_all: false, killed: false });
         }
     }
 
@@ -421,7 +423,7 @@ fn is_news_to(pid: Pid, arrived: &Arrived, early: bool) -> bool {
 /// wakes it. Only where there is such a shell: elsewhere somebody would wake the command, and nobody the
 /// front. What the command is to be sent now.
 #[must_use]
-pub(crate) fn stop_with_it(command: Pid, signal: i32) -> &'static [i32] {
+pub(crate) fn stop_with_it(command: Pid, stop: Stop) -> &'static [i32] {
     let Ok(tty) = nix::fcntl::open(
         c"/dev/tty",
         nix::fcntl::OFlag::O_RDWR | nix::fcntl::OFlag::O_CLOEXEC,
@@ -433,9 +435,9 @@ pub(crate) fn stop_with_it(command: Pid, signal: i32) -> &'static [i32] {
     // A shell that suspends itself does so in a group of its own that has the terminal.
     let its_group = nix::unistd::getpgid(Some(command)).ok();
     let foreground = before.is_some() && (before == Some(own) || before == its_group);
-    if foreground || (guardian::is_job_control(signal) && its_group == Some(own)) {
+    if foreground || (guardian::is_job_control(stop.signal) && its_group == Some(own)) {
         let heir = before.filter(|group| *group != own && before == its_group);
-        return guardian::stop_front(command, signal, heir);
+        return guardian::stop_front(command, stop, heir);
     }
     &[]
 }

@@ -4,6 +4,9 @@ use std::ffi::CStr;
 
 use nix::errno::Errno;
 
+use super::signals::{RESUMED, TELL};
+use super::stops::{Resume, Stops, message};
+
 /// unshare(2).
 ///
 /// # Errors
@@ -174,8 +177,8 @@ pub fn let_see(visible: bool) {
 }
 
 /// The tiny init's part, pid 1 of a pid namespace: passes signals on to `lead`, reaps whatever ends, and leaves when the
-/// lead has ended; with `wait_all`, when no process is left. Wait statuses of the lead go to `status`, but for an exit
-/// that is its own as well.
+/// lead has ended; with `wait_all`, when no process is left. Wait statuses of the lead go to `status`, each with the number
+/// of its stop, but for an exit that is its own as well.
 ///
 /// The kernel kills all that is left in the namespace when pid 1 ends.
 pub fn serve_as_init(lead: i32, status: i32, wait_all: bool) -> ! {
@@ -190,7 +193,8 @@ pub fn serve_as_init(lead: i32, status: i32, wait_all: bool) -> ! {
     // SAFETY: no arguments. A keeper outside of a joined namespace is not pid 1, and must never signal all.
     let wait_all = wait_all && unsafe { libc::getpid() } == 1;
     let mut lead_lives = true;
-    let (mut stops, mut stopped) = (Stops::default(), 0_i32);
+    let mut stops = Stops::default();
+    let tell = |answer: i32, stop: u16| super::write_number(status, &message(answer, stop));
     loop {
         loop {
             let mut answer = 0;
@@ -201,11 +205,11 @@ pub fn serve_as_init(lead: i32, status: i32, wait_all: bool) -> ! {
                 if libc::WIFEXITED(answer) && !wait_all {
                     super::leave(libc::WEXITSTATUS(answer));
                 }
+                let stopped = libc::WIFSTOPPED(answer);
+                let stop = if stopped { stops.another(libc::WSTOPSIG(answer)).number } else { 0 };
                 // The supervisor may be gone: then this process is about to be killed.
-                let told = super::write_number(status, &answer.to_ne_bytes());
-                if libc::WIFSTOPPED(answer) {
-                    stops.told();
-                    stopped = answer;
+                let told = tell(answer, stop);
+                if stopped {
                     continue;
                 }
                 lead_lives = false;
@@ -235,15 +239,18 @@ pub fn serve_as_init(lead: i32, status: i32, wait_all: bool) -> ! {
         if signal <= 0 || signal == libc::SIGCHLD || info.si_code == libc::SI_KERNEL || sender == lead {
             continue;
         }
+        // What the supervisor passes on or says itself is queued.
         let queued = info.si_code == libc::SI_QUEUE;
+        // SAFETY: of a queued signal there is a value.
+        let value = if queued { unsafe { info.si_value() }.sival_ptr as usize as u64 } else { 0 };
         let signal = match signal {
             // SAFETY: no arguments.
-            RESUME if !queued && sender == unsafe { libc::getppid() } => {
-                match if lead_lives { stops.resume(lead) } else { Resume::Wake } {
+            TELL if value & RESUMED != 0 && sender == unsafe { libc::getppid() } => {
+                match if lead_lives { stops.resume(lead, value as u16) } else { Resume::Wake } {
                     Resume::Wake => libc::SIGCONT,
-                    Resume::Again => {
+                    Resume::Again(stop) => {
                         // As above: who does not hear it is gone.
-                        super::write_number(status, &stopped.to_ne_bytes()).ok();
+                        tell(libc::W_STOPCODE(stop.signal), stop.number).ok();
                         continue;
                     }
                     Resume::Runs => continue,
@@ -256,72 +263,6 @@ pub fn serve_as_init(lead: i32, status: i32, wait_all: bool) -> ! {
         // SAFETY: numbers; the lead is our child and not reaped yet. -1: all in the namespace but us.
         unsafe { libc::kill(if lead_lives { lead } else { -1 }, signal) };
     }
-}
-
-/// From the supervisor to the init, as a plain signal: those who were stopped with the lead go on. What the supervisor
-/// passes on is queued with a number (SI_QUEUE).
-pub const RESUME: i32 = super::signals::TELL;
-
-/// The stops of a child of which those have been told who are stopped with it, since they last went on.
-#[derive(Debug, Default)]
-pub struct Stops(u32);
-
-/// What is to be done with the child when those who were stopped with it go on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Resume {
-    /// It has not been woken: it gets SIGCONT.
-    Wake,
-    /// It was, and has been stopped again, by somebody who wants all of them to stop: they are told once more, because
-    /// what they are told before they have gone on is over for them.
-    Again,
-    /// It was, as the whole process group is by a shell's `fg`. Another SIGCONT would undo a stop that is under way.
-    Runs,
-}
-
-impl Stops {
-    /// They are told of a stop.
-    pub fn told(&mut self) {
-        self.0 += 1;
-    }
-
-    /// Have they been told of one?
-    #[must_use]
-    pub fn any(&self) -> bool {
-        self.0 > 0
-    }
-
-    /// They go on. Async-signal-safe.
-    pub fn resume(&mut self, child: i32) -> Resume {
-        // In this order: a stop takes away the mark of the SIGCONT before it. One that they have not been told of they
-        // will be, after they have gone on.
-        let over = has_changed(child, libc::WCONTINUED) || has_changed(child, libc::WSTOPPED | libc::WNOWAIT);
-        match std::mem::take(&mut self.0) {
-            _ if over => Resume::Runs,
-            0 | 1 => Resume::Wake,
-            _ => {
-                self.told();
-                Resume::Again
-            }
-        }
-    }
-
-    /// Is it stopped, and are they? Async-signal-safe.
-    #[must_use]
-    pub fn is_stopped(&self, child: i32) -> bool {
-        let over = libc::WCONTINUED | libc::WSTOPPED | libc::WNOWAIT;
-        self.any() && !has_changed(child, over)
-    }
-}
-
-/// Does wait(2) know of such a change? Nothing but a SIGCONT is taken from what it tells.
-fn has_changed(child: i32, what: i32) -> bool {
-    // SAFETY: all-zero is a valid siginfo.
-    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
-    // SAFETY: `info` is valid to write to; nothing is waited for.
-    let known =
-        unsafe { libc::waitid(libc::P_PID, child as libc::id_t, &raw mut info, what | libc::WNOHANG) };
-    // SAFETY: written to by waitid, or zero as before.
-    known == 0 && unsafe { info.si_pid() } != 0
 }
 
 /// setrlimit(2), by number: the names' type differs between C libraries.

@@ -14,6 +14,7 @@ pub mod pidfd;
 pub mod signals;
 #[cfg(light_start)]
 mod start;
+pub mod stops;
 pub mod xattr;
 
 pub use arguments::{Vector, arguments, environment};

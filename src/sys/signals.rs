@@ -15,6 +15,10 @@ pub const FRONT_DIED: i32 = libc::SIGPWR;
 /// What the keeper tells its front with. A real-time signal: each one arrives, with its number, and in order.
 pub const TELL: i32 = 64;
 
+/// Set in what is told with [`TELL`] down from the front to the keeper, and from there to an init: who stopped with the
+/// command goes on. The lowest bits are the number of the stop.
+pub const RESUMED: u64 = 1 << 41;
+
 /// Signals taken out of their usual way; remembers how the caller had them set.
 #[derive(Clone, Copy)]
 #[allow(missing_debug_implementations)] // signal sets say nothing to a reader
@@ -66,6 +70,13 @@ impl Arrived {
             },
             _ => self,
         }
+    }
+
+    /// The number of the stop for which `front` was stopped and goes on, if it says that.
+    #[must_use]
+    pub fn resumed(&self, front: Pid) -> Option<u16> {
+        let said = self.told.filter(|value| value & RESUMED != 0)?;
+        (self.signal == TELL && self.sender == front).then_some(said as u16)
     }
 
     /// Passes it on to the keeper. A keeper that is gone needs no signal.
