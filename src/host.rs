@@ -190,14 +190,6 @@ impl Host {
             host.privileges = Some(crate::privileges::Facts::read(&args.privileges.identity, root)?);
         }
         host.notify = crate::notify::Facts::read(host.pid);
-        if !args.environment.is_empty()
-            || host.brings_variables()
-            || host.notify.is_needed()
-            || args.cage.root.is_some()
-            || args.hint_env
-        {
-            host.environment = crate::sys::environment();
-        }
         for change in &args.environment {
             if let Change::File(path) = change {
                 host.env_files.push(read_env_file(path)?);
@@ -205,6 +197,10 @@ impl Host {
         }
         if args.cage.is_asked() {
             host.cage = crate::cage::Facts::read(root, &args.cage, format!("{}-{:x}", host.pid, host.nonce))?;
+        }
+        if !args.environment.is_empty() || args.hint_env || host.brings_variables() || host.notify.is_needed()
+        {
+            host.environment = crate::sys::environment();
         }
         if !args.needs_group() && !args.receipt.counts() && args.explain.is_none() && !args.hint_env {
             return Ok(host);
@@ -333,7 +329,9 @@ fn find_named(root: &Path, host: &Host, name: &str) -> Vec<PathBuf> {
 impl Host {
     /// Does an option bring variables with it?
     fn brings_variables(&self) -> bool {
-        self.privileges.as_ref().is_some_and(|facts| !facts.identity.variables.is_empty())
+        let privileges = self.privileges.as_ref();
+        !self.cage.variables.is_empty()
+            || privileges.is_some_and(|facts| !facts.identity.variables.is_empty())
     }
 }
 
