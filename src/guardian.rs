@@ -245,9 +245,9 @@ fn tell_front(news: News) {
     }
 }
 
-/// `command` has been stopped: so is the front, for the shell that waits for it. Brought back to
-/// the foreground, it hands the terminal on to `heir`, who had it. What the command is to be sent now: where the whole
-/// process group was woken it has got that itself, and a second one does no harm.
+/// `command` has been stopped: so is the front, for the shell that waits for it. Brought back to the foreground, it hands
+/// the terminal on to `heir`, who had it. What the command is to be sent now; SIGCONT stands for what
+/// [`Stops::resume`](crate::sys::stops::Stops::resume) says that it needs.
 #[must_use]
 pub fn stop_front(command: Pid, stop: Stop, heir: Option<Pid>) -> &'static [i32] {
     let heir = heir.unwrap_or(Pid::from_raw(0));

@@ -213,7 +213,7 @@ impl Run<'_> {
             return signal_child(child, libc::SIGCONT);
         }
         if self.running.news.is_some() {
-            // It sees what its command needs.
+            // The init sees what its command needs.
             return queue(child, TELL, RESUMED | u64::from(stop));
         }
         match self.stops.resume(child.as_raw(), stop) {
