@@ -484,7 +484,9 @@ impl Front<'_> {
                     }
                     for signal in then {
                         match *signal {
-                            libc::SIGCONT => queue(self.keeper, TELL, RESUMED | u64::from(stop.number)),
+                            libc::SIGCONT => {
+                                queue(self.keeper, TELL, RESUMED | u64::from(stop.number));
+                            }
                             signal => self.tell(signal),
                         }
                     }

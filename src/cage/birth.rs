@@ -19,7 +19,6 @@ use crate::notify::Speaker;
 use crate::scratch::Scratch;
 use crate::supervise::Other;
 use crate::sys;
-use crate::sys::signals::{RESUMED, TELL, queue};
 use crate::sys::stops::{Stop, told};
 
 /// The parent's ends, and what the child needs.
@@ -266,7 +265,7 @@ impl News {
                 }
                 for signal in then {
                     match *signal {
-                        libc::SIGCONT => queue(pid, TELL, RESUMED | u64::from(stop.number)),
+                        libc::SIGCONT => crate::supervise::resume_init(pid, stop.number),
                         signal => crate::supervise::signal_child(command, signal),
                     }
                 }

@@ -25,12 +25,12 @@ use crate::outcome::{Ended, Left, Outcome};
 use crate::plan::{Ending, Plan};
 use crate::spawn::Running;
 use crate::sys;
-use crate::sys::signals::{Arrived, FRONT_DIED, RESUMED, TELL, queue};
+use crate::sys::signals::{Arrived, FRONT_DIED, TELL, queue};
 use crate::sys::stops::{OF_INIT, Resume, Stop, Stops};
 use crate::usage::Usage;
 pub use grow::Growth;
 use processes::{can_see, family, signal_all, together};
-pub(crate) use processes::{children, children_of, signal_child, stat};
+pub(crate) use processes::{children, children_of, resume_init, signal_child, stat};
 pub use watch::{Cause, Watch};
 
 /// How long the end of what the command left behind is waited for, after SIGKILL.
@@ -213,8 +213,7 @@ impl Run<'_> {
             return signal_child(child, libc::SIGCONT);
         }
         if self.running.news.is_some() {
-            // The init sees what its command needs.
-            return queue(child, TELL, RESUMED | u64::from(stop));
+            return resume_init(child, stop);
         }
         match self.stops.resume(child.as_raw(), stop) {
             Resume::Wake => signal_child(child, libc::SIGCONT),

@@ -89,11 +89,12 @@ impl Arrived {
 /// Set in what is told with a signal that came from the kernel.
 const TERMINAL: u64 = 1 << 40;
 
-/// Sends a signal with a number; a receiver that is gone needs none.
-pub fn queue(pid: Pid, signal: i32, number: u64) {
+/// Sends a signal with a number; a receiver that is gone needs none. `false`: it is gone, or nothing can be queued
+/// (RLIMIT_SIGPENDING).
+pub fn queue(pid: Pid, signal: i32, number: u64) -> bool {
     let value = libc::sigval { sival_ptr: number as usize as *mut libc::c_void };
     // SAFETY: sigqueue takes numbers; the pointer is one in disguise and is never followed.
-    unsafe { libc::sigqueue(pid.as_raw(), signal, value) };
+    unsafe { libc::sigqueue(pid.as_raw(), signal, value) == 0 }
 }
 
 impl Taken {
