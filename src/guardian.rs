@@ -37,7 +37,7 @@ use crate::notify::Mouth;
 use crate::supervise::{children, stat};
 use crate::sys;
 use crate::sys::signals::{
-    Arrived, FRONT_DIED, RESUMED, Signals, TELL, Taken, be_stopped_by, die_of, queue, send,
+    Arrived, FRONT_DIED, Signals, TELL, Taken, be_stopped_by, die_of, queue, say_resumed, send,
 };
 use crate::sys::stops::{OF_INIT, Stop};
 
@@ -245,8 +245,8 @@ fn tell_front(news: News) {
     }
 }
 
-/// `command` has been stopped: so is the front, for the shell that waits for it. Brought back to the foreground, it hands
-/// the terminal on to `heir`, who had it. What the command is to be sent now; SIGCONT stands for what
+/// `command` has been stopped: so is the front, for the shell that waits for it. Brought back to the foreground, it
+/// hands the terminal on to `heir`, who had it. What the command is to be sent now; SIGCONT stands for what
 /// [`Stops::resume`](crate::sys::stops::Stops::resume) says that it needs.
 #[must_use]
 pub fn stop_front(command: Pid, stop: Stop, heir: Option<Pid>) -> &'static [i32] {
@@ -485,7 +485,7 @@ impl Front<'_> {
                     for signal in then {
                         match *signal {
                             libc::SIGCONT => {
-                                queue(self.keeper, TELL, RESUMED | u64::from(stop.number));
+                                say_resumed(self.keeper, stop.number);
                             }
                             signal => self.tell(signal),
                         }

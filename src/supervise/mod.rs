@@ -25,7 +25,7 @@ use crate::outcome::{Ended, Left, Outcome};
 use crate::plan::{Ending, Plan};
 use crate::spawn::Running;
 use crate::sys;
-use crate::sys::signals::{Arrived, FRONT_DIED, TELL, queue};
+use crate::sys::signals::{Arrived, FRONT_DIED, queue};
 use crate::sys::stops::{OF_INIT, Resume, Stop, Stops};
 use crate::usage::Usage;
 pub use grow::Growth;
@@ -272,18 +272,18 @@ impl Run<'_> {
             children().into_iter().for_each(|pid| pass_on(pid, arrived, early));
             return;
         }
-        if !self.is_the_commands_own(arrived) {
-            let to_init = self.running.news.is_some() && matches!(arrived.signal, libc::SIGCONT | TELL);
-            if !to_init {
-                pass_on(self.running.pid, arrived, early);
-            } else if is_news_to(self.running.pid, arrived, early) {
-                // Plain ones say something else to an init.
-                queue(self.running.pid, arrived.signal, 0);
+        let child = self.running.pid;
+        if !self.is_the_commands_own(arrived) && is_news_to(child, arrived, early) {
+            if self.running.news.is_some() && arrived.signal == libc::SIGCONT {
+                // A plain one is, to an init, its process group's.
+                queue(child, arrived.signal, 0);
+            } else {
+                signal_child(child, arrived.signal);
             }
         }
         if told {
             // A stopped process acts on no signal.
-            signal_child(self.running.pid, libc::SIGCONT);
+            signal_child(child, libc::SIGCONT);
         }
     }
 

@@ -9,7 +9,6 @@ use nix::unistd::Pid;
 use crate::runs::process::{self, Stat};
 use crate::spawn::Running;
 use crate::sys;
-use crate::sys::signals::{RESUMED, TELL};
 
 /// The command is our child and not reaped yet, so the number is still its own; the same holds for any child.
 pub(crate) fn signal_child(pid: Pid, signal: i32) {
@@ -22,7 +21,7 @@ pub(crate) fn signal_child(pid: Pid, signal: i32) {
 /// Those who stopped with the command for the stop of this number go on: an init sees what its command needs. Where
 /// nothing can be queued the plain signal is for a command that is stopped.
 pub(crate) fn resume_init(init: Pid, stop: u16) {
-    if !sys::signals::queue(init, TELL, RESUMED | u64::from(stop)) {
+    if !sys::signals::say_resumed(init, stop) {
         signal_child(init, libc::SIGCONT);
     }
 }

@@ -3,8 +3,9 @@
 use std::ffi::CStr;
 
 use nix::errno::Errno;
+use nix::unistd::getppid;
 
-use super::signals::{RESUMED, TELL};
+use super::signals::Taken;
 use super::stops::{Resume, Stops, message};
 
 /// unshare(2).
@@ -177,8 +178,8 @@ pub fn let_see(visible: bool) {
 }
 
 /// The tiny init's part, pid 1 of a pid namespace: passes signals on to `lead`, reaps whatever ends, and leaves when the
-/// lead has ended; with `wait_all`, when no process is left. Wait statuses of the lead go to `status`, each with the number
-/// of its stop, but for an exit that is its own as well.
+/// lead has ended; with `wait_all`, when no process is left. Wait statuses of the lead go to `status`, each with the
+/// number of its stop, but for an exit that is its own as well.
 ///
 /// The kernel kills all that is left in the namespace when pid 1 ends.
 pub fn serve_as_init(lead: i32, status: i32, wait_all: bool) -> ! {
@@ -228,37 +229,28 @@ pub fn serve_as_init(lead: i32, status: i32, wait_all: bool) -> ! {
                 super::leave(0);
             }
         }
-        // SAFETY: all-zero is a valid siginfo.
-        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
-        // SAFETY: a valid set and a siginfo to write to.
-        let signal = unsafe { libc::sigwaitinfo(&raw const all, &raw mut info) };
+        let Some(arrived) = Taken::wait_for(&all, None) else { continue };
         // What the kernel's terminal driver sends reaches the whole foreground group, the lead included; and the
-        // lead knows what it has sent itself.
-        // SAFETY: for a signal that a process sent this is its number here, 0 from outside; else no matter.
-        let sender = unsafe { info.si_pid() };
-        if signal <= 0 || signal == libc::SIGCHLD || info.si_code == libc::SI_KERNEL || sender == lead {
+        // lead knows what it has sent itself. (The number of who sent it is the one here, 0 for who is outside.)
+        if arrived.signal == libc::SIGCHLD || arrived.from_terminal || arrived.sender.as_raw() == lead {
             continue;
         }
-        // What the supervisor passes on or says itself is queued.
-        let queued = info.si_code == libc::SI_QUEUE;
-        // SAFETY: of a queued signal there is a value.
-        let value = if queued { unsafe { info.si_value() }.sival_ptr as usize as u64 } else { 0 };
-        let signal = match signal {
-            // SAFETY: no arguments.
-            TELL if value & RESUMED != 0 && sender == unsafe { libc::getppid() } => {
-                match if lead_lives { stops.resume(lead, value as u16) } else { Resume::Wake } {
-                    Resume::Wake => libc::SIGCONT,
-                    Resume::Again(stop) => {
-                        // As above: who does not hear it is gone.
-                        tell(libc::W_STOPCODE(stop.signal), stop.number).ok();
-                        continue;
-                    }
-                    Resume::Runs => continue,
+        let signal = match (arrived.signal, arrived.resumed(getppid())) {
+            (_, Some(stop)) if lead_lives => match stops.resume(lead, stop) {
+                Resume::Wake => libc::SIGCONT,
+                Resume::Again(stop) => {
+                    // Who does not hear it is gone, or has a pipe full of stops to read.
+                    tell(libc::W_STOPCODE(stop.signal), stop.number).ok();
+                    continue;
                 }
+                Resume::Runs => continue,
+            },
+            (_, Some(_)) => libc::SIGCONT,
+            // To our process group, which the lead belongs to: it has got that. What the supervisor passes on is queued.
+            (libc::SIGCONT, None) if arrived.told.is_none() && lead_lives && !stops.is_stopped(lead) => {
+                continue;
             }
-            // To our process group, which the lead belongs to: it has got that.
-            libc::SIGCONT if !queued && lead_lives && !stops.is_stopped(lead) => continue,
-            signal => signal,
+            (signal, None) => signal,
         };
         // SAFETY: numbers; the lead is our child and not reaped yet. -1: all in the namespace but us.
         unsafe { libc::kill(if lead_lives { lead } else { -1 }, signal) };

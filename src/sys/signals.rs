@@ -15,9 +15,8 @@ pub const FRONT_DIED: i32 = libc::SIGPWR;
 /// What the keeper tells its front with. A real-time signal: each one arrives, with its number, and in order.
 pub const TELL: i32 = 64;
 
-/// Set in what is told with [`TELL`] down from the front to the keeper, and from there to an init: who stopped with the
-/// command goes on. The lowest bits are the number of the stop.
-pub const RESUMED: u64 = 1 << 41;
+/// Set in what [`say_resumed`] tells. The lowest bits are the number of the stop.
+const RESUMED: u64 = 1 << 41;
 
 /// Signals taken out of their usual way; remembers how the caller had them set.
 #[derive(Clone, Copy)]
@@ -72,11 +71,11 @@ impl Arrived {
         }
     }
 
-    /// The number of the stop for which `front` was stopped and goes on, if it says that.
+    /// The number of the stop, if `parent` says that who was stopped for it goes on ([`say_resumed`]).
     #[must_use]
-    pub fn resumed(&self, front: Pid) -> Option<u16> {
+    pub fn resumed(&self, parent: Pid) -> Option<u16> {
         let said = self.told.filter(|value| value & RESUMED != 0)?;
-        (self.signal == TELL && self.sender == front).then_some(said as u16)
+        (self.signal == TELL && self.sender == parent).then_some(said as u16)
     }
 
     /// Passes it on to the keeper. A keeper that is gone needs no signal.
@@ -95,6 +94,12 @@ pub fn queue(pid: Pid, signal: i32, number: u64) -> bool {
     let value = libc::sigval { sival_ptr: number as usize as *mut libc::c_void };
     // SAFETY: sigqueue takes numbers; the pointer is one in disguise and is never followed.
     unsafe { libc::sigqueue(pid.as_raw(), signal, value) == 0 }
+}
+
+/// By the front to the keeper, and from there to an init: who stopped with the command for the stop of this number goes
+/// on. `false`: as [`queue`].
+pub fn say_resumed(pid: Pid, stop: u16) -> bool {
+    queue(pid, TELL, RESUMED | u64::from(stop))
 }
 
 impl Taken {
@@ -126,7 +131,8 @@ impl Taken {
         Self::wait_for(&only(TELL), Some(Duration::ZERO))
     }
 
-    fn wait_for(signals: &libc::sigset_t, limit: Option<Duration>) -> Option<Arrived> {
+    /// Waits for one of these, which are blocked. Async-signal-safe.
+    pub(super) fn wait_for(signals: &libc::sigset_t, limit: Option<Duration>) -> Option<Arrived> {
         // SAFETY: all-zero is a valid siginfo to be written over.
         let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
         let limit = limit.map(|limit| libc::timespec {

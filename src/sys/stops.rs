@@ -1,8 +1,8 @@
 //! A command that is stopped, and those who are stopped with it: the keeper or the init, whose child it is, counts its
 //! stops and finds out what it needs when the others go on. Async-signal-safe.
 //!
-//! A shell's `fg` wakes its whole job. The command, where it belongs to that, runs when the front has just been woken, and
-//! may have been stopped once more before the word of the front arrives.
+//! A shell's `fg` wakes its whole job. The command, where it belongs to that, runs when the front has just been woken,
+//! and may have been stopped once more before the word of the front arrives.
 
 /// A stop of a child.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -21,7 +21,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How many cases may fail once (tests/kernel/case.rs), in all guests together: one in a thousand is a slow machine, more of them are not.
+/// How many cases may fail once (tests/kernel/case.rs), in all guests together: one in a thousand is a slow machine,
+/// more of them are not.
 const UNSTEADY: usize = 2;
 
 /// What to run.
