@@ -126,7 +126,7 @@ fn a_stop_that_is_over() {
         said += &terminal.expect("tick");
         assert!(!said.contains("Stopped") && !said.contains("fg="), "{options}: {said}");
         // The whole line with it.
-        terminal.key('c');
+        terminal.interrupt_ticks();
         until("it does not end", || (state(ticks) == 'X').then_some(()));
     }
 }
