@@ -62,6 +62,8 @@ use sys::signals::Signals;
 /// The whole life of the program; returns the exit status.
 #[must_use]
 pub fn main(argv: Vec<OsString>) -> i32 {
+    // The kernel takes all memory back at once: whatever a run has is never taken apart, here and below.
+    let argv = ManuallyDrop::new(argv);
     sys::plug_standard_descriptors();
     let mut words = argv.get(1..).unwrap_or_default();
     // The same binary under another name, or `rcon capcon ...` where there is no link to it.
@@ -120,7 +122,7 @@ pub(crate) fn request(words: &[OsString], capcon: bool) -> Result<Request, Error
 fn wrap(line: &Line) -> Result<i32, Error> {
     let early = if line.is_plain() { Some(guardian::split(line)?) } else { None };
     match line.parse()? {
-        Request::Run(args) => run(&args, line, early),
+        Request::Run(args) => run(&ManuallyDrop::new(args), line, early),
         Request::Print(text) => {
             print(&text)?;
             Ok(0)
@@ -175,9 +177,9 @@ fn live(args: &Args, line: &Line, early: Option<(Keeper, Signals)>) -> Result<i3
     } else {
         args
     };
-    let widened = args.privileges.learn.map(|_| learn::widened(args));
+    let widened = ManuallyDrop::new(args.privileges.learn.map(|_| learn::widened(args)));
     let args = widened.as_deref().unwrap_or(args);
-    // The kernel takes all of it back at once: to take it apart would write to pages that the command's birth has left shared.
+    // To take it apart would write to pages that the command's birth has left shared.
     let host = ManuallyDrop::new(Host::read(Path::new("/"), args)?);
     if let Some(format) = args.explain {
         return explain(args, &host, format);

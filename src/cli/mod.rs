@@ -127,9 +127,9 @@ impl Args {
 
     /// Checks and fills in what depends on several options at once; both readers end here. What is not `whole`, as
     /// its profiles are still to come, is read again on top of them.
-    fn finish(mut self, whole: bool) -> Result<Self, Error> {
+    fn finish(&mut self, whole: bool) -> Result<(), Error> {
         if !whole {
-            return Ok(self);
+            return Ok(());
         }
         if let Some(line) = self.shell_line.take() {
             if !self.command.is_empty() {
@@ -198,7 +198,7 @@ impl Args {
             return Err(Error::new("no command given")
                 .try_this("rcon --cpu 30% --mem 256M -- cmd arg...   (rcon --help shows more)"));
         }
-        Ok(self)
+        Ok(())
     }
 }
 
@@ -217,7 +217,7 @@ pub enum Request {
 /// What is wrong, naming the option.
 pub fn parse(words: &[OsString], capcon: bool) -> Result<Request, Error> {
     let base = || {
-        let mut base = Args::default();
+        let mut base = Box::<Args>::default();
         base.privileges.capcon = capcon;
         base
     };
@@ -229,28 +229,29 @@ pub fn parse(words: &[OsString], capcon: bool) -> Result<Request, Error> {
 /// # Errors
 /// As [`parse`].
 pub fn parse_onto(base: &Args, words: &[OsString]) -> Result<Request, Error> {
-    read(words, || base.clone(), |_| true)
+    read(words, || Box::new(base.clone()), |_| true)
 }
 
 fn read(
     words: &[OsString],
-    base: impl Fn() -> Args,
+    base: impl Fn() -> Box<Args>,
     is_whole: impl Fn(&Args) -> bool,
 ) -> Result<Request, Error> {
-    let args = match parse_plain(base(), words) {
+    let mut args = match parse_plain(base(), words) {
         Some(args) => args,
-        None => match clap_reader::parse(base(), words)? {
-            clap_reader::Parsed::Args(args) => *args,
+        None => match clap_reader::parse(*base(), words)? {
+            clap_reader::Parsed::Args(args) => args,
             clap_reader::Parsed::Print(text) => return Ok(Request::Print(text)),
         },
     };
     let whole = is_whole(&args);
-    args.finish(whole).map(|args| Request::Run(Box::new(args)))
+    args.finish(whole)?;
+    Ok(Request::Run(args))
 }
 
 /// The plain reader. `None`: something that clap has to read, or to refuse in words, also where it is a value that
 /// is wrong: what stands behind it can be `--help`.
-pub(crate) fn parse_plain(mut args: Args, words: &[OsString]) -> Option<Args> {
+pub(crate) fn parse_plain(mut args: Box<Args>, words: &[OsString]) -> Option<Box<Args>> {
     let capcon = args.privileges.capcon;
     let mut rest = words.iter();
     while let Some(word) = rest.next() {
@@ -376,9 +377,9 @@ mod tests {
         fn both_readers_agree(words in words(), capcon in prop::bool::weighted(0.2)) {
             let mut base = Args::default();
             base.privileges.capcon = capcon;
-            let Some(plain) = parse_plain(base.clone(), &words) else { return Ok(()) };
+            let Some(plain) = parse_plain(Box::new(base.clone()), &words) else { return Ok(()) };
             match clap_reader::parse(base, &words) {
-                Ok(clap_reader::Parsed::Args(args)) => prop_assert_eq!(*args, plain),
+                Ok(clap_reader::Parsed::Args(args)) => prop_assert_eq!(args, plain),
                 Ok(clap_reader::Parsed::Print(text)) => prop_assert!(false, "clap prints {}", text),
                 Err(error) => prop_assert!(false, "clap refuses: {}", error),
             }
@@ -414,7 +415,7 @@ mod tests {
             "-",
         ] {
             let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
-            assert!(parse_plain(Args::default(), &words).is_some(), "{line}");
+            assert!(parse_plain(Box::default(), &words).is_some(), "{line}");
         }
     }
 }

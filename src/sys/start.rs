@@ -58,17 +58,18 @@ unsafe extern "C" {
 const KNOWN: std::ops::RangeInclusive<u8> = 36..=43;
 
 /// Where thread-local storage goes: variables end, and the thread's own record begins, in the middle (the x86-64
-/// supplement of the ELF ABI, variant II). glibc's record is about 2,400 bytes.
+/// supplement of the ELF ABI, variant II). glibc's record has about 2,400 bytes, of which few are used before it has
+/// started as a whole. No larger than both need: all that a start writes has one page (build.rs).
 #[repr(C, align(64))]
 struct Room {
-    variables: UnsafeCell<[usize; 48]>,
-    record: UnsafeCell<[usize; 512]>,
+    variables: UnsafeCell<[usize; 32]>,
+    record: UnsafeCell<[usize; 320]>,
 }
 
 // SAFETY: written once, before there is anything else.
 unsafe impl Sync for Room {}
 
-static ROOM: Room = Room { variables: UnsafeCell::new([0; 48]), record: UnsafeCell::new([0; 512]) };
+static ROOM: Room = Room { variables: UnsafeCell::new([0; 32]), record: UnsafeCell::new([0; 320]) };
 
 /// What the kernel laid down for us: argument count, arguments, environment, auxiliary vector.
 static STACK: AtomicUsize = AtomicUsize::new(0);

@@ -14,11 +14,11 @@ const LARGEST: usize = 8 * 1024;
 /// As malloc(3) aligns, which some code takes for granted (control messages of sendmsg(2) in a vector of bytes).
 const ALIGN: usize = 16;
 
-/// In this order: the number is on the page of what every start writes, which the linker puts behind it (build.rs).
+/// In this order: the number is on a page that is written to in any case (build.rs).
 #[repr(C)]
 pub(super) struct Cut {
-    piece: UnsafeCell<MaybeUninit<[u8; SIZE]>>,
     used: AtomicUsize,
+    piece: UnsafeCell<MaybeUninit<[u8; SIZE]>>,
 }
 
 // SAFETY: each byte of the piece is given away once at a time, by an atomic exchange of `used`.
@@ -26,7 +26,7 @@ unsafe impl Sync for Cut {}
 
 impl Cut {
     pub(super) const fn new() -> Self {
-        Self { piece: UnsafeCell::new(MaybeUninit::uninit()), used: AtomicUsize::new(0) }
+        Self { used: AtomicUsize::new(0), piece: UnsafeCell::new(MaybeUninit::uninit()) }
     }
 
     fn start(&self) -> usize {
