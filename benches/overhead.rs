@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{at, build_floors, find, floor_groups, installed};
+use common::{at, build_floors, find, floor_groups, installed, small_root};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 
@@ -123,12 +123,19 @@ fn tables(rcon: &Path, floors: &[(&'static str, PathBuf)]) -> Vec<Table> {
     out.extend(no_capabilities_table(&builds, &truth));
     out.extend(capabilities_table(&builds, &truth));
     if let Some(bwrap) = find("bwrap") {
-        let theirs = ["--unshare-all", "--bind", "/", "/", "--proc", "/proc", &truth];
-        let mut rows = vec![contestant("bwrap", &[&[bwrap.as_str()], &theirs[..]].concat())];
-        rows.extend(ours("rcon", &builds, &["--unshare", "all", "--root", "/", "--proc", "--", &truth]));
-        out.push(Table { title: "cage: --unshare all --root / -- true", rows });
+        out.push(cage_table("cage: --unshare all --root / -- true", &bwrap, &builds, "/", &truth));
+        if let Some(root) = small_root() {
+            out.push(cage_table("cage: --unshare all --root R -- true", &bwrap, &builds, &root, "/true"));
+        }
     }
     out
+}
+
+fn cage_table(title: &'static str, bwrap: &str, builds: &[(&str, String)], root: &str, truth: &str) -> Table {
+    let theirs = [bwrap, "--unshare-all", "--bind", root, "/", "--proc", "/proc", truth];
+    let mut rows = vec![contestant("bwrap", &theirs)];
+    rows.extend(ours("rcon", builds, &["--unshare", "all", "--root", root, "--proc", "--", truth]));
+    Table { title, rows }
 }
 
 /// The floor with a process between the caller's and the command, as rcon has one: what a run can cost at the least

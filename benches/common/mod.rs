@@ -21,6 +21,17 @@ pub(crate) fn build_floors() -> Vec<(&'static str, PathBuf)> {
     floors
 }
 
+/// A root directory with nothing in it but a /proc to mount on and `/true`, which does nothing and needs no library.
+pub(crate) fn small_root() -> Option<String> {
+    let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("root");
+    std::fs::create_dir_all(root.join("proc")).ok()?;
+    let (source, program) = (root.join("true.c"), root.join("true"));
+    std::fs::write(&source, "int main(void) { return 0; }\n").ok()?;
+    let built = Command::new("cc").args(["-O2", "-static", "-o"]).arg(&program).arg(&source).status();
+    let there = built.is_ok_and(|status| status.success()) || program.exists();
+    there.then(|| root.display().to_string())
+}
+
 /// A copy, as what is installed is one: of what a linker has just written, the page cache holds single pages, which cost
 /// each run some per cent. The program itself where no copy can be made (in a guest).
 pub(crate) fn installed(program: &Path) -> PathBuf {
