@@ -34,25 +34,19 @@ sections() {
 functions() { # SECTIONS STEPS
     sed 's/$/ 1/' "$2" | sort -u - "$1" |
         awk '$2 == 0 { at = $3; next } at != "" && at != "-" && !seen[at]++ { print at }' |
-        sed '/^_R/ { s/Cs[0-9A-Za-z]*_/Cs*_/g; s/B[0-9a-zA-Z]*_/B*_/g; s/\.[0-9]*$/*/ }' |
-        awk '/^_R/ && match($0, /Cs\*_[0-9]+[a-z_]+$/) {
-                length_and_name = substr($0, RSTART + 4)
-                if (length_and_name == int(length_and_name) substr(length_and_name, length(length_and_name) - int(length_and_name) + 1))
-                    $0 = substr($0, 1, RSTART + 3) "*"
-            }
-            { print }'
+        sed '/^_R/ { s/Cs[0-9A-Za-z]*_/Cs*_/g; s/B[0-9a-zA-Z]*_/B*_/g; s/\.[0-9]*$/*/; s/Cs\*_[0-9][0-9]*[a-z_]*$/Cs*_*/ }'
 }
 
 lld=$(rustc --print target-libdir)/../bin/gcc-ld
-flags="-C target-feature=+crt-static -C symbol-mangling-version=v0 -C relocation-model=static"
 # Of functions that are equal the compiler keeps one, by names that depend on the build's directory. Several builds keep
 # several, and whichever another one keeps is likely to be among them.
 for build in gnu-1 gnu-2 gnu-3 gnu-4 musl-1; do
     libc=${build%-*}
     target=x86_64-unknown-linux-$libc
     [ -d "$(rustc --print target-libdir --target $target)" ] || continue
-    export RUSTFLAGS="$flags -C metadata=$build" CARGO_TARGET_DIR="$work/target"
-    cargo rustc --release --target $target --bin rcon -- -C link-arg="-B$lld" -C link-arg=-fuse-ld=lld -C link-arg=-Wl,-Map="$work/map"
+    # Beside the flags of .cargo/config.toml.
+    cargo --config "target.$target.rustflags = ['-Cmetadata=$build']" rustc --release --target $target --target-dir "$work/target" --bin rcon -- \
+        -C link-arg="-B$lld" -C link-arg=-fuse-ld=lld -C link-arg=-Wl,-Map="$work/map"
     rcon=$work/target/$target/release/rcon
     sections "$work/map" >"$work/sections.$build"
     # Stepped, we are slow: only who takes his time is waited for.

@@ -8,8 +8,8 @@ use std::{fs, process::Command};
 /// it, write the new number down; far below it, write that down as well.
 const BUDGET: [(&str, &[&str], u64); 3] = [
     // Of a machine whose controllers are on v1, as most of these instructions are for the three groups.
-    ("limits", &["--cpu", "30%", "--mem", "256M", "--pids", "64", "--", "/bin/true"], 112_900),
-    ("no group", &["--", "/bin/true"], 42_900),
+    ("limits", &["--cpu", "30%", "--mem", "256M", "--pids", "64", "--", "/bin/true"], 106_700),
+    ("no group", &["--", "/bin/true"], 37_300),
     ("help", &["--help"], 9_190_000),
 ];
 

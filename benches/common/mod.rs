@@ -10,26 +10,30 @@ pub(crate) fn build_floors() -> Vec<(&'static str, PathBuf)> {
     let mut floors = Vec::new();
     for (name, compiler) in [("floor", "cc"), ("floor (musl)", "musl-gcc")] {
         let path = out.join(name.replace([' ', '(', ')'], ""));
-        let built = Command::new(compiler).args(["-O2", "-static", "-o"]).arg(&path).arg(&source).status();
-        match built {
-            Ok(status) if status.success() => floors.push((name, path)),
-            // Brought along to a machine without a compiler.
-            Err(_) if path.exists() => floors.push((name, path)),
-            _ => eprintln!("{name}: left out, because {compiler} does not build it here"),
+        if build(name, compiler, &source, &path) {
+            floors.push((name, path));
         }
     }
     floors
 }
 
+/// Is there such a program: built here, or brought along to a machine without a compiler?
+fn build(name: &str, compiler: &str, source: &Path, program: &Path) -> bool {
+    let built = Command::new(compiler).args(["-O2", "-static", "-o"]).arg(program).arg(source).status();
+    let there = built.map_or_else(|_| program.exists(), |status| status.success());
+    if !there {
+        eprintln!("{name}: left out, because {compiler} does not build it here");
+    }
+    there
+}
+
 /// A root directory with nothing in it but a /proc to mount on and `/true`, which does nothing and needs no library.
 pub(crate) fn small_root() -> Option<String> {
-    let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("root");
+    let out = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let (root, source) = (out.join("root"), out.join("true.c"));
     std::fs::create_dir_all(root.join("proc")).ok()?;
-    let (source, program) = (root.join("true.c"), root.join("true"));
     std::fs::write(&source, "int main(void) { return 0; }\n").ok()?;
-    let built = Command::new("cc").args(["-O2", "-static", "-o"]).arg(&program).arg(&source).status();
-    let there = built.is_ok_and(|status| status.success()) || program.exists();
-    there.then(|| root.display().to_string())
+    build("a root of its own", "cc", &source, &root.join("true")).then(|| root.display().to_string())
 }
 
 /// A copy, as what is installed is one: of what a linker has just written, the page cache holds single pages, which cost

@@ -217,7 +217,7 @@ pub enum Request {
 /// What is wrong, naming the option.
 pub fn parse(words: &[OsString], capcon: bool) -> Result<Request, Error> {
     let base = || {
-        let mut base = Box::<Args>::default();
+        let mut base = Args::default();
         base.privileges.capcon = capcon;
         base
     };
@@ -229,17 +229,17 @@ pub fn parse(words: &[OsString], capcon: bool) -> Result<Request, Error> {
 /// # Errors
 /// As [`parse`].
 pub fn parse_onto(base: &Args, words: &[OsString]) -> Result<Request, Error> {
-    read(words, || Box::new(base.clone()), |_| true)
+    read(words, || base.clone(), |_| true)
 }
 
 fn read(
     words: &[OsString],
-    base: impl Fn() -> Box<Args>,
+    base: impl Fn() -> Args,
     is_whole: impl Fn(&Args) -> bool,
 ) -> Result<Request, Error> {
-    let mut args = match parse_plain(base(), words) {
+    let mut args = match parse_plain(Box::new(base()), words) {
         Some(args) => args,
-        None => match clap_reader::parse(*base(), words)? {
+        None => match clap_reader::parse(base(), words)? {
             clap_reader::Parsed::Args(args) => args,
             clap_reader::Parsed::Print(text) => return Ok(Request::Print(text)),
         },
