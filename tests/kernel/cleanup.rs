@@ -37,9 +37,9 @@ pub(crate) fn tests() -> Vec<Case> {
             a_bomb_without_a_limit,
         ),
         Case::new(
-            "cleanup::a_bomb_that_only_the_freezer_holds",
+            "cleanup::a_bomb_without_the_pids_hierarchy",
             &[Need::V1("cpu"), Need::V1("pids"), Need::V1("freezer"), Need::Root, Need::Lab],
-            a_bomb_that_only_the_freezer_holds,
+            a_bomb_without_the_pids_hierarchy,
         ),
         Case::new(
             "cleanup::a_controller_of_others_stays",
@@ -223,11 +223,12 @@ fn a_bomb_without_a_limit() {
     assert_eq!(out.shell_status(), 128 + 15, "{out}");
 }
 
-/// Without the pids hierarchy, whose limit of 0 forbids new ones, all are frozen while they are killed.
-fn a_bomb_that_only_the_freezer_holds() {
+/// Its limit of 0 would forbid new ones. Without it all are frozen while they are killed, and looked for again at once.
+fn a_bomb_without_the_pids_hierarchy() {
     let script = format!("umount /sys/fs/cgroup/pids && exec {RCON} --cpu 50% -- \"$0\" \"$@\"");
-    // The outer one must not end the inner one's two processes at once because that takes its time with the bomb.
-    let outer = ["--kill-after", "1h", "--unshare", "mount", "--", "sh", "-c", &script];
+    // The outer one must not end the inner one's two processes at once because that takes its time with the bomb. Its
+    // limit, of which the inner one cannot know, is for the machine's memory.
+    let outer = ["--kill-after", "1h", "--pids", "1000", "--unshare", "mount", "--", "sh", "-c", &script];
     let mut run = rcon(outer).args(victim_line("bomb")).start();
     let is_rcon =
         |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "rcon\n");
@@ -235,11 +236,12 @@ fn a_bomb_that_only_the_freezer_holds() {
         children(crate::groups::keeper_of(run.child.id())?).into_iter().find(is_rcon)
     });
     let groups = fs::read_to_string(format!("/proc/{}/cgroup", command_of(front))).expect("the bomb runs");
-    let has = |controller: &str| {
-        let line = groups.lines().find(|line| line.split(':').nth(1) == Some(controller));
-        line.is_some_and(|line| line.contains("/rcon-"))
+    let group = |controller: &str| {
+        let mut lines = groups.lines().map(|line| line.splitn(3, ':').skip(1));
+        lines.find_map(|mut words| (words.next()? == controller).then(|| words.next()).flatten())
     };
-    assert!(has("freezer") && !has("pids"), "{groups}");
+    let own = group("freezer").filter(|group| group.starts_with("/rcon-")).expect("a freezer holds it");
+    assert_ne!(Some(own), group("pids"), "{groups}");
     thread::sleep(slow(Duration::from_millis(100)));
     crate::cpu::end(&mut run.child);
     let out = run.finish();
