@@ -52,6 +52,34 @@ fn main() {
         run(&table, options.rounds, Duration::ZERO);
         run(&table, options.gap_rounds, PAUSE);
     }
+    if options.only.as_ref().is_none_or(|word| ENDING.contains(word.as_str())) {
+        ending(&rcon, &floors, options.gap_rounds);
+    }
+}
+
+const ENDING: &str = "the end of a group of 1,000 processes";
+
+/// From the floor's order, or from the command's end, to the end of all.
+fn ending(rcon: &Path, floors: &[(&'static str, PathBuf)], rounds: usize) {
+    let groups = floor_groups(&rcon.display().to_string()).filter(|groups| pass_controllers_on(groups));
+    let (Some(groups), Some((_, floor))) = (groups, floors.first()) else { return };
+    let Some(version) = groups.first() else { return };
+    let pids = groups.iter().find_map(|word| word.strip_prefix("pids="));
+    let Some(dir) = pids.or(groups.get(1).map(String::as_str).filter(|_| version == "v2")) else { return };
+    let (mut floors, mut ours) = (Vec::new(), Vec::new());
+    let number = |out: &[u8]| String::from_utf8_lossy(out).trim().parse::<f64>().unwrap_or(f64::NAN);
+    for _ in 0..rounds {
+        let out = Command::new(floor).args(["kill", version, dir, "1000"]).output().expect("the floor runs");
+        floors.push(number(&out.stdout));
+        let mut run = Command::new(rcon);
+        run.args(["--pids", "5000", "--"]).arg(floor).args(["sleepers", "1000", "x"]);
+        let out = run.output().expect("rcon runs");
+        let end = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).expect("a clock");
+        ours.push(end.num_nanoseconds() as f64 / 1e3 - number(&out.stdout));
+    }
+    println!("\n{ENDING}");
+    let (floor, rcon) = (at(&floors, 50), at(&ours, 50));
+    println!("floor {floor:.0} us  rcon {rcon:.0} us  ratio {:.3}", rcon / floor);
 }
 
 fn options() -> Options {

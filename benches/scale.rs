@@ -1,5 +1,5 @@
-//! What the wrapper costs when there are many: memory of waiting wrappers, wake-ups, thousands of runs in a row,
-//! hundreds at once, and the end of a large group. Everything beside the floor, in one run.
+//! What the wrapper costs when there are many: memory of waiting wrappers, wake-ups, thousands of runs in a row, and
+//! hundreds at once. Everything beside the floor, in one run.
 //!
 //! `cargo bench --bench scale [-- --runs N] [--waiting N] [--at-once N]`.
 
@@ -37,7 +37,6 @@ fn main() {
     memory(&floor_line, &rcon_line, number("--waiting", 1000));
     in_a_row(&floor_line, &rcon_line, number("--runs", 10_000));
     at_once(&floor_line, &rcon_line, number("--at-once", 500));
-    ending(&floor, &groups, 1000);
 }
 
 fn start(line: &[String], command: &[&str]) -> Child {
@@ -159,30 +158,4 @@ fn at_once(floor: &[String], rcon: &[String], count: usize) {
     };
     let (floor, rcon) = (at(&of("floor"), 50), at(&of("rcon"), 50));
     println!("floor {floor:.0}  rcon {rcon:.0}  throughput ratio {:.3}", floor / rcon);
-}
-
-fn ending(floor: &str, groups: &[String], count: usize) {
-    println!(
-        "\nending a group of {count} processes: us from its order, or the command's end, to the end of all"
-    );
-    let Some(version) = groups.first() else { return };
-    let Some(dir) = groups.iter().skip(1).find_map(|word| {
-        word.strip_prefix("pids=").map(str::to_owned).or_else(|| (version == "v2").then(|| word.clone()))
-    }) else {
-        return;
-    };
-    let (mut floors, mut ours) = (Vec::new(), Vec::new());
-    let count = count.to_string();
-    for _ in 0..7 {
-        let out = Command::new(floor).args(["kill", version, &dir, &count]).output().expect("the floor runs");
-        floors.push(String::from_utf8_lossy(&out.stdout).trim().parse::<f64>().unwrap_or(f64::NAN));
-        let out = Command::new(RCON).args(["--pids", "5000", "--", floor, "sleepers", &count, "x"]).output();
-        let end = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).expect("a clock");
-        let end = end.tv_sec() as f64 * 1e6 + end.tv_nsec() as f64 / 1e3;
-        let out = out.expect("rcon runs");
-        let begin = String::from_utf8_lossy(&out.stdout).trim().parse::<f64>().unwrap_or(f64::NAN);
-        ours.push(end - begin);
-    }
-    let (floor, rcon) = (at(&floors, 50), at(&ours, 50));
-    println!("floor {floor:.0}  rcon {rcon:.0}  ratio {:.3}", rcon / floor);
 }

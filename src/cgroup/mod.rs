@@ -11,6 +11,7 @@ mod tree;
 mod trouble;
 pub mod usual;
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -19,6 +20,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
+use nix::unistd::Pid;
 
 use crate::error::Error;
 use crate::limits::{Controller, Version};
@@ -213,7 +215,7 @@ impl Groups {
 
     /// The processes in the groups that are this run's alone.
     #[must_use]
-    pub fn processes(&self) -> Vec<nix::unistd::Pid> {
+    pub fn processes(&self) -> Vec<Pid> {
         self.list
             .iter()
             .filter(|group| !group.plan.shared)
@@ -222,10 +224,10 @@ impl Groups {
     }
 
     /// Kills everything in the groups that are this run's alone, or that it is the last one in. Asynchronous: the
-    /// processes go when they can.
-    pub fn kill(&self) {
+    /// processes go when they can. `killed` as for [`kill_tree`].
+    pub fn kill(&self, killed: &mut BTreeSet<Pid>) {
         for group in self.list.iter().filter(|g| !g.removed && (!g.plan.shared || g.last)) {
-            kill_tree(group.dir.as_fd(), group.plan.version);
+            kill_tree(group.dir.as_fd(), group.plan.version, killed);
         }
     }
 
@@ -264,7 +266,7 @@ impl Drop for Groups {
             if self.try_remove() {
                 return;
             }
-            self.kill();
+            self.kill(&mut BTreeSet::new());
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
     }

@@ -1,5 +1,6 @@
 //! Removes the groups of one run by their name, where the process that knew them is dead.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
@@ -65,7 +66,7 @@ impl Names {
                 clean &= if text.ends_with(".self") {
                     leave_leaf(dir, &name)
                 } else {
-                    kill_tree(child.as_fd(), version);
+                    kill_tree(child.as_fd(), version, &mut BTreeSet::new());
                     remove_tree(dir, &name)
                 };
             } else if self.shared.as_deref() == Some(&*text) && free() {

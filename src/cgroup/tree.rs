@@ -1,5 +1,6 @@
 //! A group with the groups below it: listed, killed, removed.
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -70,10 +71,14 @@ pub(super) fn processes_below(dir: BorrowedFd) -> Vec<Pid> {
 
 /// Sends SIGKILL to all processes in the group and below. On v2 in one step that no fork outruns; on v1 once to
 /// each, after forbidding new ones where the pids controller is mounted: the caller repeats it until all are gone.
-/// `false`: some are not ours to signal.
-pub fn kill_tree(dir: BorrowedFd, version: Version) -> bool {
-    if version == Version::V2 && write_at(dir, "cgroup.kill", "1").is_ok() {
-        return true;
+/// Who is in `killed` has had it, and whoever gets it is in there then. `false`: some are not ours to signal.
+pub fn kill_tree(dir: BorrowedFd, version: Version, killed: &mut BTreeSet<Pid>) -> bool {
+    if version == Version::V2 {
+        let all = processes_below(dir);
+        if write_at(dir, "cgroup.kill", "1").is_ok() {
+            killed.extend(all);
+            return true;
+        }
     }
     let mut all = true;
     // No new ones from now on: by the pids controller, else by freezing all while the signals are sent (v2 has that
@@ -86,8 +91,10 @@ pub fn kill_tree(dir: BorrowedFd, version: Version) -> bool {
     }
     let frozen = forbidden.is_err() && write_at(dir, "freezer.state", "FROZEN").is_ok();
     for pid in processes(dir) {
-        // ESRCH: gone already.
-        if let Err(errno) = kill(pid, Signal::SIGKILL) {
+        if killed.insert(pid)
+            && let Err(errno) = kill(pid, Signal::SIGKILL)
+        {
+            // ESRCH: gone already.
             debug_assert!(errno == Errno::ESRCH || errno == Errno::EPERM);
             all &= errno == Errno::ESRCH;
         }
@@ -98,7 +105,7 @@ pub fn kill_tree(dir: BorrowedFd, version: Version) -> bool {
     debug_assert!(!frozen || matches!(thawed, Ok(()) | Err(Errno::ENOENT | Errno::ENODEV)));
     for name in children(dir) {
         if let Ok(child) = open_child(dir, &name) {
-            all &= kill_tree(child.as_fd(), version);
+            all &= kill_tree(child.as_fd(), version, killed);
         }
     }
     all
@@ -163,7 +170,7 @@ mod tests {
         std::fs::write(&file, "").unwrap();
         std::fs::write(group.path().join("cgroup.procs"), "").unwrap();
         let dir = super::super::open_dir(group.path()).unwrap();
-        assert!(kill_tree(dir.as_fd(), Version::V2));
+        assert!(kill_tree(dir.as_fd(), Version::V2, &mut BTreeSet::new()));
         assert_eq!(std::fs::read_to_string(file).unwrap(), "1");
     }
 }

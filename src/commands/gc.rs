@@ -4,6 +4,7 @@
 //! is in use as long as anybody holds the lock on its directory, which the kernel releases when the holder dies,
 //! however it dies.
 
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
@@ -99,7 +100,7 @@ impl Sweep {
         }
         for _ in 0..200 {
             if held {
-                kill_tree(dir, version);
+                kill_tree(dir, version, &mut BTreeSet::new());
             }
             if remove_tree(parent, name) {
                 return tell(&format!("removed {shown}\n"));

@@ -10,6 +10,7 @@ mod grow;
 mod processes;
 mod watch;
 
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -44,6 +45,16 @@ const SETTLED: Duration = Duration::from_millis(100);
 
 /// How often SIGKILL is repeated: on v1 a process may have been born between the look and the kill.
 const AGAIN: Duration = Duration::from_millis(20);
+
+/// So many dying ones are seen every [`SHORT`], not one by one.
+const CROWD: usize = 100;
+
+/// How long those who have been killed are left to die before others are looked for. It is longer each time, so that
+/// looking takes no time from dying.
+const SHORT: Duration = Duration::from_millis(1);
+
+/// Who has not died for so long does not die of the signal that it has had.
+const LONG: Duration = Duration::from_millis(50);
 
 /// Waits for the command, and for the end of its group.
 pub fn wait(running: Running, plan: &Plan, keeper: &Keeper) -> Outcome {
@@ -116,7 +127,7 @@ impl Run<'_> {
             return true;
         }
         // As a subreaper we are, sooner or later, the parent of every descendant.
-        if !reap_all() {
+        if !reap_all(None) {
             return true;
         }
         // Who has been killed as far as could be, and is still there without being seen, will not be seen later.
@@ -315,7 +326,7 @@ impl Run<'_> {
         {
             let again = std::mem::replace(&mut stop.killed, true);
             stop.kill_at = Some(now + AGAIN);
-            kill_all(&self.running, command);
+            kill_all(&self.running, command, &mut BTreeSet::new());
             if again {
                 children().into_iter().for_each(cgroup::thaw);
             }
@@ -338,7 +349,7 @@ impl Run<'_> {
         for other in &mut self.running.others {
             (other.ready)(&other.fd);
         }
-        let others = reap_all();
+        let others = reap_all(None);
         let mut outcome = Outcome {
             ended: self.ended.unwrap_or(Ended::Exited(0)),
             cause: self.stop.as_ref().map(|stop| stop.cause),
@@ -370,13 +381,10 @@ impl Run<'_> {
     /// Kills what the command left behind, until it is gone; what is still there when the patience is over.
     fn end_all(&mut self) -> Vec<Left> {
         let start = Instant::now();
-        let mut pause = Duration::from_millis(1);
+        let (mut dying, mut known, mut pause) = (BTreeSet::new(), 0, SHORT);
         loop {
-            kill_all(&self.running, None);
-            if pause > AGAIN {
-                children().into_iter().for_each(cgroup::thaw);
-            }
-            let others = reap_all();
+            kill_all(&self.running, None, &mut dying);
+            let (news, others) = (dying.len() > known, reap_all(Some(&mut dying)));
             if self.running.groups.try_remove() && !others {
                 return Vec::new();
             }
@@ -387,19 +395,56 @@ impl Run<'_> {
                 let groups = self.running.groups.left().into_iter().map(Left::Group);
                 return groups.chain(children().into_iter().map(|pid| Left::Process(pid.as_raw()))).collect();
             }
-            // Every end of a descendant wakes us; the time is for what is no descendant of ours.
-            self.sleep(Some(Instant::now() + pause));
+            // Until nobody is found who was born meanwhile: nothing else holds a fork bomb where no controller does.
+            known = dying.len();
+            if news {
+                pause = SHORT;
+                continue;
+            }
+            let died = self.see_them_die(&mut dying, pause);
+            known = dying.len();
+            if !died {
+                // It had no effect, or a number is another's now: everybody gets it again.
+                dying.clear();
+                if pause > AGAIN {
+                    children().into_iter().for_each(cgroup::thaw);
+                }
+            }
+            pause = (pause * 4).min(PATIENCE);
+        }
+    }
+
+    /// Reaps those who die, for a time, or until nobody is left who is dying, or dies. `false`: nobody died.
+    fn see_them_die(&mut self, dying: &mut BTreeSet<Pid>, pause: Duration) -> bool {
+        let (start, before) = (Instant::now(), dying.len());
+        let mut last = start;
+        loop {
+            if dying.len() > CROWD {
+                std::thread::sleep(SHORT);
+            } else {
+                // Every end of a descendant wakes us; the time is for what is no descendant of ours.
+                self.sleep(Some((start + pause).min(last + LONG)));
+            }
             while self.running.signals.next().is_some() {}
-            pause = (pause * 2).min(Duration::from_millis(50));
+            let (left, others, now) = (dying.len(), reap_all(Some(dying)), Instant::now());
+            if dying.len() < left {
+                last = now;
+            }
+            if !others || dying.is_empty() || now >= (start + pause).min(last + LONG) {
+                return dying.len() < before;
+            }
         }
     }
 }
 
-/// SIGKILL to everything in the run. Orphans of those that die become our children and are met the next time.
-fn kill_all(running: &Running, command: Option<Pid>) {
-    running.groups.kill();
+/// SIGKILL to everything in the run, but to whom it has been sent already. Orphans of those that die become our
+/// children and are met the next time.
+fn kill_all(running: &Running, command: Option<Pid>, killed: &mut BTreeSet<Pid>) {
+    running.groups.kill(killed);
     for pid in family(command) {
-        signal_child(pid, libc::SIGKILL);
+        if killed.insert(pid) {
+            signal_child(pid, libc::SIGKILL);
+        }
     }
 }
 
@@ -441,11 +486,13 @@ pub(crate) fn stop_with_it(command: Pid, stop: Stop) -> &'static [i32] {
     &[]
 }
 
-/// Reaps all that have ended. `true`: there are processes of the command that have not.
-fn reap_all() -> bool {
+/// Reaps all that have ended, who are dying no more. `true`: there are processes of the command that have not.
+fn reap_all(mut dying: Option<&mut BTreeSet<Pid>>) -> bool {
     loop {
         match sys::reap() {
-            Ok(Some(_)) => {}
+            Ok(Some((pid, ..))) => {
+                dying.as_mut().map(|dying| dying.remove(&pid));
+            }
             Ok(None) => return true,
             Err(_) => return false,
         }
