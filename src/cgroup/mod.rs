@@ -225,9 +225,9 @@ impl Groups {
 
     /// Kills everything in the groups that are this run's alone, or that it is the last one in. Asynchronous: the
     /// processes go when they can. `killed` as for [`kill_tree`].
-    pub fn kill(&self, killed: &mut BTreeSet<Pid>) {
+    pub fn kill(&self, mut killed: Option<&mut BTreeSet<Pid>>) {
         for group in self.list.iter().filter(|g| !g.removed && (!g.plan.shared || g.last)) {
-            kill_tree(group.dir.as_fd(), group.plan.version, killed);
+            kill_tree(group.dir.as_fd(), group.plan.version, killed.as_deref_mut());
         }
     }
 
@@ -266,7 +266,7 @@ impl Drop for Groups {
             if self.try_remove() {
                 return;
             }
-            self.kill(&mut BTreeSet::new());
+            self.kill(None);
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
     }

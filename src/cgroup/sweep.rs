@@ -1,6 +1,5 @@
 //! Removes the groups of one run by their name, where the process that knew them is dead.
 
-use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
@@ -66,7 +65,7 @@ impl Names {
                 clean &= if text.ends_with(".self") {
                     leave_leaf(dir, &name)
                 } else {
-                    kill_tree(child.as_fd(), version, &mut BTreeSet::new());
+                    kill_tree(child.as_fd(), version, None);
                     remove_tree(dir, &name)
                 };
             } else if self.shared.as_deref() == Some(&*text) && free() {

@@ -72,11 +72,13 @@ pub(super) fn processes_below(dir: BorrowedFd) -> Vec<Pid> {
 /// Sends SIGKILL to all processes in the group and below. On v2 in one step that no fork outruns; on v1 once to
 /// each, after forbidding new ones where the pids controller is mounted: the caller repeats it until all are gone.
 /// Who is in `killed` has had it, and whoever gets it is in there then. `false`: some are not ours to signal.
-pub fn kill_tree(dir: BorrowedFd, version: Version, killed: &mut BTreeSet<Pid>) -> bool {
+pub fn kill_tree(dir: BorrowedFd, version: Version, mut killed: Option<&mut BTreeSet<Pid>>) -> bool {
     if version == Version::V2 {
-        let all = processes_below(dir);
+        let all = killed.as_ref().map(|_| processes_below(dir));
         if write_at(dir, "cgroup.kill", "1").is_ok() {
-            killed.extend(all);
+            if let (Some(killed), Some(all)) = (killed, all) {
+                killed.extend(all);
+            }
             return true;
         }
     }
@@ -91,7 +93,7 @@ pub fn kill_tree(dir: BorrowedFd, version: Version, killed: &mut BTreeSet<Pid>) 
     }
     let frozen = forbidden.is_err() && write_at(dir, "freezer.state", "FROZEN").is_ok();
     for pid in processes(dir) {
-        if killed.insert(pid)
+        if killed.as_mut().is_none_or(|killed| killed.insert(pid))
             && let Err(errno) = kill(pid, Signal::SIGKILL)
         {
             // ESRCH: gone already.
@@ -105,7 +107,7 @@ pub fn kill_tree(dir: BorrowedFd, version: Version, killed: &mut BTreeSet<Pid>) 
     debug_assert!(!frozen || matches!(thawed, Ok(()) | Err(Errno::ENOENT | Errno::ENODEV)));
     for name in children(dir) {
         if let Ok(child) = open_child(dir, &name) {
-            all &= kill_tree(child.as_fd(), version, killed);
+            all &= kill_tree(child.as_fd(), version, killed.as_deref_mut());
         }
     }
     all
@@ -170,7 +172,7 @@ mod tests {
         std::fs::write(&file, "").unwrap();
         std::fs::write(group.path().join("cgroup.procs"), "").unwrap();
         let dir = super::super::open_dir(group.path()).unwrap();
-        assert!(kill_tree(dir.as_fd(), Version::V2, &mut BTreeSet::new()));
+        assert!(kill_tree(dir.as_fd(), Version::V2, None));
         assert_eq!(std::fs::read_to_string(file).unwrap(), "1");
     }
 }

@@ -51,7 +51,7 @@ fn end(run: &Run) -> Result<(), Error> {
         let mut all = true;
         for dir in &run.dirs {
             match dir.open() {
-                Ok(fd) => all &= kill_tree(fd.as_fd(), dir.version, &mut BTreeSet::new()),
+                Ok(fd) => all &= kill_tree(fd.as_fd(), dir.version, None),
                 // Gone already.
                 Err(Errno::ENOENT | Errno::ENODEV) => {}
                 Err(errno) => {

@@ -4,7 +4,6 @@
 //! is in use as long as anybody holds the lock on its directory, which the kernel releases when the holder dies,
 //! however it dies.
 
-use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
@@ -100,7 +99,7 @@ impl Sweep {
         }
         for _ in 0..200 {
             if held {
-                kill_tree(dir, version, &mut BTreeSet::new());
+                kill_tree(dir, version, None);
             }
             if remove_tree(parent, name) {
                 return tell(&format!("removed {shown}\n"));

@@ -326,7 +326,7 @@ impl Run<'_> {
         {
             let again = std::mem::replace(&mut stop.killed, true);
             stop.kill_at = Some(now + AGAIN);
-            kill_all(&self.running, command, &mut BTreeSet::new());
+            kill_all(&self.running, command, None);
             if again {
                 children().into_iter().for_each(cgroup::thaw);
             }
@@ -383,7 +383,7 @@ impl Run<'_> {
         let start = Instant::now();
         let (mut dying, mut known, mut pause) = (BTreeSet::new(), 0, SHORT);
         loop {
-            kill_all(&self.running, None, &mut dying);
+            kill_all(&self.running, None, Some(&mut dying));
             let (news, others) = (dying.len() > known, reap_all(Some(&mut dying)));
             if self.running.groups.try_remove() && !others {
                 return Vec::new();
@@ -396,9 +396,8 @@ impl Run<'_> {
                 return groups.chain(children().into_iter().map(|pid| Left::Process(pid.as_raw()))).collect();
             }
             // Until nobody is found who was born meanwhile: nothing else holds a fork bomb where no controller does.
-            known = dying.len();
             if news {
-                pause = SHORT;
+                (known, pause) = (dying.len(), SHORT);
                 continue;
             }
             let died = self.see_them_die(&mut dying, pause);
@@ -419,19 +418,20 @@ impl Run<'_> {
         let (start, before) = (Instant::now(), dying.len());
         let mut last = start;
         loop {
+            let until = (start + pause).min(last + LONG);
             if dying.len() > CROWD {
                 std::thread::sleep(SHORT);
             } else {
                 // Every end of a descendant wakes us; the time is for what is no descendant of ours.
-                self.sleep(Some((start + pause).min(last + LONG)));
+                self.sleep(Some(until));
             }
             while self.running.signals.next().is_some() {}
             let (left, others, now) = (dying.len(), reap_all(Some(dying)), Instant::now());
+            if !others || dying.is_empty() || now >= until {
+                return dying.len() < before;
+            }
             if dying.len() < left {
                 last = now;
-            }
-            if !others || dying.is_empty() || now >= (start + pause).min(last + LONG) {
-                return dying.len() < before;
             }
         }
     }
@@ -439,10 +439,10 @@ impl Run<'_> {
 
 /// SIGKILL to everything in the run, but to whom it has been sent already. Orphans of those that die become our
 /// children and are met the next time.
-fn kill_all(running: &Running, command: Option<Pid>, killed: &mut BTreeSet<Pid>) {
-    running.groups.kill(killed);
+fn kill_all(running: &Running, command: Option<Pid>, mut killed: Option<&mut BTreeSet<Pid>>) {
+    running.groups.kill(killed.as_deref_mut());
     for pid in family(command) {
-        if killed.insert(pid) {
+        if killed.as_mut().is_none_or(|killed| killed.insert(pid)) {
             signal_child(pid, libc::SIGKILL);
         }
     }
@@ -491,7 +491,9 @@ fn reap_all(mut dying: Option<&mut BTreeSet<Pid>>) -> bool {
     loop {
         match sys::reap() {
             Ok(Some((pid, ..))) => {
-                dying.as_mut().map(|dying| dying.remove(&pid));
+                if let Some(dying) = &mut dying {
+                    dying.remove(&pid);
+                }
             }
             Ok(None) => return true,
             Err(_) => return false,
